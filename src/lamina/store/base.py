@@ -1,0 +1,164 @@
+"""The Store protocol: where cubes live. SQLite implements it embedded, PostgreSQL for a company.
+
+Rules every store keeps (``tests/contracts/store.py`` proves them for each):
+
+* append-only versions: ``revise`` writes version n+1 and closes n; ``close`` ends a memory and keeps it;
+  only ``forget`` erases, and then everywhere: rows, vectors, full-text, blobs, derived indexes;
+* a scope is mandatory: no read crosses a tenant, and filters apply *before* ranking;
+* one transaction for rows, vectors, full-text and log: all or nothing, durable when it returns;
+* the log is append-only, hash-chained, and holds no content;
+* indexes are derived: losing one costs time, never a memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lamina.cube.cube import MemCube, Scope
+
+Vector = NDArray[np.float32]
+Filter = Mapping[str, Any]  # see lamina.store.filters for the grammar
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a query; ``cursor`` continues it, ``None`` at the end."""
+
+    cubes: list[MemCube]
+    cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A row of the log: who did what to which version, when (wall clock) and why. Never any content."""
+
+    seq: int
+    at: datetime
+    actor: str
+    action: str  # add, update, supersede, close, delete, forget, restore, ...
+    cube: str
+    version: int
+    reason: str
+    details: Mapping[str, Any]
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One version as an index needs it. ``change`` grows with every write; ``gone`` means erase it.
+
+    A version that is closed later comes again with a larger ``change`` and the same ``key``.
+    """
+
+    change: int
+    key: int  # one number per version, stable
+    gone: bool
+    cube: MemCube | None  # None iff gone
+    vector: Vector | None
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A new cube, or a new version of one, with the vector of its text (unit norm) if it has one."""
+
+    cube: MemCube
+    vector: Vector | None = None
+    actor: str = "user"
+    action: str = "add"
+    reason: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Transaction(Protocol):
+    """Writes that happen together or not at all. Reads through it see them at once."""
+
+    def insert(self, writes: Sequence[Write]) -> None:
+        """New cubes. Raises ``Conflict`` if an id exists."""
+
+    def revise(self, write: Write, *, expect: int) -> None:
+        """Version ``expect + 1`` of a cube; closes ``expect``. Raises ``Conflict`` if newest != expect."""
+
+    def close(
+        self,
+        id: str,
+        *,
+        at: datetime,
+        by: str | None = None,
+        valid_to: datetime | None = None,
+        action: str = "delete",
+        actor: str = "user",
+        reason: str = "",
+    ) -> None:
+        """End a memory: ``superseded = at``, ``superseded_by = by``; it stays in history and ``as_of``."""
+
+    def forget(self, ids: Sequence[str], *, actor: str = "user", reason: str = "") -> list[str]:
+        """Erase all versions of ``ids`` and of everything derived from them; the ids that went."""
+
+    def newest(self, id: str) -> MemCube | None:
+        """The newest version as this transaction sees it, closed or not."""
+
+    def claims(self, scope: Scope, subject: str) -> list[MemCube]:
+        """Open facts in exactly this scope whose claim is about ``subject`` (case-folded)."""
+
+
+class Store(Protocol):
+    def transaction(self) -> AbstractContextManager[Transaction]:
+        """Begin a write; commits (durably) on exit, rolls back on an exception."""
+
+    def get(self, id: str, *, version: int | None = None) -> MemCube | None:
+        """The newest version (closed or not), or a given one; ``None`` when unknown."""
+
+    def versions(self, id: str) -> list[MemCube]:
+        """All versions, oldest first."""
+
+    def query(
+        self,
+        scope: Scope,
+        where: Filter | None = None,
+        *,
+        as_of: datetime | None = None,
+        closed: bool = False,
+        limit: int = 100,
+        cursor: str | None = None,
+        newest_first: bool = True,
+    ) -> Page:
+        """Cubes of a scope that were open at ``as_of`` (default: are open now); ``closed=True``: all."""
+
+    def keys(self, scope: Scope, where: Filter) -> NDArray[np.int64]:
+        """Keys of all versions in a scope that pass a filter: the mask for an indexed search."""
+
+    def changes(self, scope: Scope, since: int = 0) -> Iterator[Change]:
+        """Every version in a scope written or closed after ``since``, in order of ``change``."""
+
+    def last_change(self) -> int:
+        """The newest change number in the store: one cheap read, so that an index knows it is fresh."""
+
+    def load(self, keys: Sequence[int]) -> list[MemCube]:
+        """Cubes by key, in the order asked."""
+
+    def vector(self, id: str) -> Vector | None:
+        """The vector of the newest version."""
+
+    def match(self, text: str, scope: Scope, *, limit: int = 100) -> list[tuple[int, float]]:
+        """Full-text candidates among open versions: ``(key, score)``, best first. A finder, not a ranker."""
+
+    def events(self, *, cube: str | None = None, since: int = 0, limit: int | None = None) -> Iterator[Event]:
+        """The log, oldest first."""
+
+    def scopes(self, tenant: str) -> list[tuple[Scope, int]]:
+        """Every distinct scope of a tenant with the number of its open cubes."""
+
+    def stats(self) -> Mapping[str, Any]:
+        """Counts and bytes, for ``lamina doctor``."""
+
+    def verify(self) -> list[str]:
+        """Integrity problems found (database, hash chain, blobs), empty when sound."""
+
+    def close(self) -> None: ...

@@ -1,0 +1,115 @@
+"""What plugs into ``Memory``: extractors, updaters and retrievers, and the values they pass on.
+
+The path of a message: ``Turn`` -> ``Extractor`` -> ``Fact``s -> ``Updater`` -> ``Operation``s -> store.
+The path of a question: text -> ``Retriever`` -> ``Hit``s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lamina.cube.cube import Claim, MemCube, Scope
+from lamina.store.base import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One message as it was said. ``at`` is timezone-aware UTC; ``ordinal`` counts from 0 in its session."""
+
+    text: str
+    speaker: str
+    role: str
+    at: datetime
+    session: str
+    ordinal: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fact:
+    """A statement that stands on its own: third person, dates resolved, with its quote in the turn.
+
+    ``start``/``end`` delimit the quote in the turn's text; ``valid_from``/``valid_to`` are the interval
+    in which it holds or happens (half-open), ``None`` where the text does not say.
+    """
+
+    text: str
+    start: int
+    end: int
+    semantic_type: str
+    claim: Claim
+    valid_from: datetime | None = None
+    valid_to: datetime | None = None
+    entities: tuple[str, ...] = ()
+    keywords: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What to do with a fact. ``reason`` is a sentence for people: which rule fired, on what.
+
+    ``add`` stores it; ``noop`` counts it as said again (``target``); ``supersede`` closes ``target`` and
+    stores the fact as its successor; ``close`` ends ``target`` and stores nothing in its place;
+    ``augment`` writes the fact as the next version of ``target``; ``late`` stores it already closed,
+    because ``target`` is newer in the world.
+    """
+
+    kind: Literal["add", "noop", "supersede", "close", "augment", "late"]
+    fact: Fact
+    reason: str
+    target: MemCube | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One search result: the best memory of a turn, the turn itself, the score and what it is made of."""
+
+    cube: MemCube
+    score: float
+    parts: Mapping[str, float]
+    source: MemCube | None = None  # the verbatim turn; None for a memory stored without one
+    superseded_by: str | None = None
+    facts: tuple[MemCube, ...] = field(default=())  # other memories of the same turn that matched
+
+
+class Extractor(Protocol):
+    name: str
+
+    def extract(self, turn: Turn, context: Sequence[Turn] = ()) -> list[Fact]:
+        """Facts stated in ``turn`` alone; ``context`` (earlier turns) only helps to resolve references."""
+
+
+class Updater(Protocol):
+    name: str
+
+    def decide(
+        self,
+        fact: Fact,
+        observed: datetime,
+        same_subject: Sequence[MemCube],
+        nearest: Sequence[tuple[MemCube, float]],
+    ) -> Operation:
+        """Compare a fact with open memories: all of its subject, and the nearest by cosine (with it)."""
+
+
+class Retriever(Protocol):
+    name: str
+
+    def search(
+        self,
+        query: str,
+        vector: NDArray[np.float32],
+        store: Store,
+        scope: Scope,
+        *,
+        k: int,
+        allow: NDArray[np.int64] | None = None,
+        as_of: datetime | None = None,
+        reference: datetime | None = None,
+    ) -> list[Hit]:
+        """The ``k`` best turns or memories; ``allow`` holds the keys a filter let through."""
