@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, Protocol, TypedDict, TypeVar, overload
 
 import numpy as np
@@ -42,7 +42,13 @@ class Embedder(Protocol):
     """Text to unit vectors. ``name`` goes into the store, so vectors of two models never mix."""
 
     name: str
-    dimension: int
+
+    @property
+    def dimension(self) -> int:
+        """Width of the vectors; a remote embedder may have to ask its server for it."""
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """float32 ``(len(texts), dimension)``, each row of unit norm; order kept."""
+
+    def forget(self, texts: Iterable[str]) -> None:
+        """Drop whatever is kept in memory about ``texts``: they were forgotten."""
