@@ -11,18 +11,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lamina.async_memory import AsyncMemory as AsyncMemory
     from lamina.bench.catalog import systems as systems
     from lamina.cube import Header as Header
     from lamina.cube import MemCube as MemCube
     from lamina.cube import Scope as Scope
     from lamina.errors import LaminaError as LaminaError
-    from lamina.memory import AsyncMemory as AsyncMemory
     from lamina.memory import Memory as Memory
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "AsyncMemory": "lamina.memory",
+    "AsyncMemory": "lamina.async_memory",
     "Header": "lamina.cube",
     "LaminaError": "lamina.errors",
     "MemCube": "lamina.cube",

@@ -29,10 +29,14 @@ def require(module: str, purpose: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         top = module.partition(".")[0]
-        remedy = _REMEDY.get(top, f"pip install {top}")
         raise MissingDependency(
-            f"{purpose} needs the package {top!r}, which cannot be imported ({error}). Run: {remedy}"
+            f"{purpose} needs the package {top!r}, which cannot be imported ({error}). Run: {remedy(top)}"
         ) from error
+
+
+def remedy(package: str) -> str:
+    """The command that installs ``package``."""
+    return _REMEDY.get(package, f"pip install {package}")
 
 
 def available(module: str) -> bool:

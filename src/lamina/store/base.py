@@ -104,8 +104,11 @@ class Transaction(Protocol):
     def newest(self, id: str) -> MemCube | None:
         """The newest version as this transaction sees it, closed or not."""
 
-    def claims(self, scope: Scope, subject: str) -> list[MemCube]:
-        """Open facts in exactly this scope whose claim is about ``subject`` (case-folded)."""
+    def claims(self, scope: Scope, subject: str, slot: str | None = None) -> list[MemCube]:
+        """Open facts in exactly this scope whose claim is about ``subject`` (case-folded) and ``slot``.
+
+        ``slot=None`` means facts whose claim names any slot at all: those that rules can decide about.
+        """
 
 
 class Store(Protocol):
@@ -148,6 +151,9 @@ class Store(Protocol):
 
     def match(self, text: str, scope: Scope, *, limit: int = 100) -> list[tuple[int, float]]:
         """Full-text candidates among open versions: ``(key, score)``, best first. A finder, not a ranker."""
+
+    def derived(self, id: str) -> list[str]:
+        """Ids of open memories whose lineage names ``id`` as a parent."""
 
     def events(self, *, cube: str | None = None, since: int = 0, limit: int | None = None) -> Iterator[Event]:
         """The log, oldest first."""

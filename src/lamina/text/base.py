@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Literal, Protocol
 
 import numpy as np
@@ -20,7 +20,11 @@ from lamina.store.base import Store
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One message as it was said. ``at`` is timezone-aware UTC; ``ordinal`` counts from 0 in its session."""
+    """One message as it was said. ``at`` is timezone-aware UTC; ``ordinal`` counts from 0 in its session.
+
+    ``named`` says that the message carried a name: a person spoke, whatever the role. ``zone`` is the zone the
+    message was stamped in, for "yesterday".
+    """
 
     text: str
     speaker: str
@@ -28,6 +32,8 @@ class Turn:
     at: datetime
     session: str
     ordinal: int
+    named: bool = False
+    zone: tzinfo = UTC
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +82,16 @@ class Hit:
     superseded_by: str | None = None
     facts: tuple[MemCube, ...] = field(default=())  # other memories of the same turn that matched
 
+    @property
+    def cosine(self) -> float:
+        """How similar in meaning, the turns around it included: the part ``dense``."""
+        return self.parts.get("dense", 0.0)
+
+    @property
+    def lexical(self) -> float:
+        """How much in common by words, relative to the best memory found: the part ``lexical``."""
+        return self.parts.get("lexical", 0.0)
+
 
 class Extractor(Protocol):
     name: str
@@ -86,6 +102,9 @@ class Extractor(Protocol):
 
 class Updater(Protocol):
     name: str
+
+    def slots_to_compare(self, claim: Claim) -> tuple[str | None, ...]:
+        """Which slots' open facts ``decide`` wants to see in ``same_subject``; ``None`` in it means all."""
 
     def decide(
         self,

@@ -1,0 +1,163 @@
+"""Results for people: the same tables on the terminal and in ``docs/results.md``.
+
+The report is a pure function of the result files, in order of name: the same files give the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_INTRO = """# Results
+
+Written by `lamina bench --write` from the files in `results/`; do not edit. A ratio says how many times better
+than the baseline, so above 1 is a win. Every baseline ran in the same process group, warmed equally.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Text in rows and columns; ``notes`` are sentences that belong under it."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+
+
+def tables(document: Mapping[str, Any]) -> list[Table]:
+    """All there is to show of a result, as tables: claims, sizes, systems, categories."""
+    found = []
+    if claims := document.get("claims"):
+        found.append(_claims(claims))
+    if sizes := document.get("sizes"):
+        found.append(_sizes(sizes))
+    if systems := document.get("systems"):
+        found += [_systems(systems), _categories(systems)]
+    return found
+
+
+def markdown(documents: Mapping[str, Mapping[str, Any]]) -> str:
+    """The report on all results, by name."""
+    parts = [_INTRO]
+    for name in sorted(documents):
+        parts += _section(name, documents[name])
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def show(screen: Console, document: Mapping[str, Any]) -> None:
+    """Print a result."""
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    screen.print(Text(_headline(document), style="bold"))
+    for table in tables(document):
+        grid = RichTable(title=Text(table.title), title_justify="left")
+        for column in table.columns:
+            grid.add_column(Text(column))
+        for row in table.rows:
+            grid.add_row(*(Text(cell) for cell in row))
+        screen.print(grid)
+        for note in table.notes:
+            screen.print(Text(note, style="dim"))
+    for note in _notes(document):
+        screen.print(Text(note, style="dim"))
+
+
+def number(value: float | int | None) -> str:
+    """Three significant digits, thousands apart, no exponent; a dash for what was not measured."""
+    if value is None:
+        return "-"
+    if isinstance(value, int) or abs(value) >= 100:
+        return f"{value:,.0f}"
+    digits = f"{value:.3g}"
+    return f"{value:.6f}".rstrip("0") if "e" in digits else digits
+
+
+def _section(name: str, document: Mapping[str, Any]) -> list[str]:
+    lines = [f"## {name}", "", _headline(document), ""]
+    for table in tables(document):
+        lines += [f"**{table.title}**", "", _row(table.columns), _row(("---",) * len(table.columns))]
+        lines += [_row(row) for row in table.rows]
+        lines += ["", *(line for note in table.notes for line in (note, ""))]
+    for note in _notes(document):
+        lines += [note, ""]
+    return lines
+
+
+def _row(cells: tuple[str, ...]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _headline(document: Mapping[str, Any]) -> str:
+    what = f"{document['system']}: {document['paper']}" if "system" in document else str(document["bench"])
+    if document.get("arxiv"):
+        what += f" (arXiv {document['arxiv']})"
+    if document.get("module"):
+        what += f", {document['module']}"
+    return what
+
+
+def _notes(document: Mapping[str, Any]) -> list[str]:
+    machine = document.get("machine") or {}
+    place = ", ".join(f"{key} {value}" for key, value in machine.items() if value is not None)
+    run = [f"{key} {document[key]}" for key in ("scale", "seed") if key in document]
+    run.append(f"{number(document['seconds'])} s")
+    measured = f"Measured {document['date']}: {', '.join(run)}" if "date" in document else ", ".join(run)
+    notes = [str(note) for note in document.get("notes", ())]
+    if "definition" in document:
+        notes.insert(0, str(document["definition"]))
+    return [*notes, f"{measured}; {place}." if place else f"{measured}."]
+
+
+def _claims(claims: list[Mapping[str, Any]]) -> Table:
+    rows = tuple(
+        (
+            "yes" if claim["holds"] else "NO",
+            claim["claim"],
+            _with_unit(claim["ours"], claim["unit"]),
+            _with_unit(claim["baseline"], claim["unit"]),
+            "-" if claim["ratio"] is None else f"{number(claim['ratio'])}x",
+            number(claim["target"]),
+        )
+        for claim in claims
+    )
+    named = dict.fromkeys(claim["baseline_name"] for claim in claims if claim["baseline_name"])
+    notes = (f"Baseline: {'; '.join(named)}.",) if named else ()
+    return Table("Claims", ("holds", "claim", "ours", "baseline", "ratio", "target"), rows, notes)
+
+
+def _sizes(sizes: list[Mapping[str, Any]]) -> Table:
+    """One column per record, one row per key: there are many keys and few records."""
+    keys = tuple(dict.fromkeys(key for record in sizes for key in record))
+    head, *rest = ((key, *(_cell(record.get(key)) for record in sizes)) for key in keys)
+    return Table("By size", head, tuple(rest))
+
+
+def _systems(systems: Mapping[str, Mapping[str, Any]]) -> Table:
+    keys = tuple(dict.fromkeys(key for scores in systems.values() for key in scores if key != "by_category"))
+    rows = tuple((name, *(_cell(scores.get(key)) for key in keys)) for name, scores in systems.items())
+    return Table("All questions", ("system", *keys), rows)
+
+
+def _categories(systems: Mapping[str, Mapping[str, Any]], metric: str = "recall@10") -> Table:
+    names = tuple(dict.fromkeys(name for scores in systems.values() for name in scores.get("by_category", {})))
+    rows = tuple(
+        (system, *(_cell(scores.get("by_category", {}).get(name, {}).get(metric)) for name in names))
+        for system, scores in systems.items()
+    )
+    return Table(f"{metric} by category", ("system", *names), rows)
+
+
+def _with_unit(value: float | None, unit: str) -> str:
+    return "-" if value is None else f"{number(value)} {unit}".rstrip()
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, list):
+        return " to ".join(_cell(item) for item in value)
+    return number(value) if isinstance(value, int | float) or value is None else str(value)

@@ -1,0 +1,238 @@
+"""``lamina bench``: run proofs by name, show them, keep them. Exit code 0 only if every claim held.
+
+    run(["cake"], scale="smoke")            one system
+    run(["locomo"], data=Path("locomo10.json"), systems=["lamina", "bm25"])
+    run(None, write=True)                   all of them
+
+What a run returns is the JSON of docs/results: a system's claims, or a harness's table.
+"""
+
+from __future__ import annotations
+
+import json as jsonlib
+import os
+import random
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lamina.bench import catalog, report, results
+from lamina.bench.card import SCALES, Card, Measurement, Scale
+from lamina.bench.machine import machine
+from lamina.errors import InvalidInput, LaminaError, NotFound
+
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to run: see ``run``."""
+
+    seed: int
+    scale: Scale
+    data: Path | None
+    systems: tuple[str, ...]
+    plot: Path | None
+    note: Callable[[str], None]
+
+
+def run(
+    names: Sequence[str] | None,
+    *,
+    seed: int = 0,
+    scale: Scale = "laptop",
+    data: Path | None = None,
+    systems: Sequence[str] = (),
+    plot: Path | None = None,
+    write: bool = False,
+    json: bool = False,
+    cards: Mapping[str, Card] | None = None,
+) -> int:
+    """Run proofs and print them; 0 if every claim of every one held, else 1.
+
+    ``names`` are systems (as ``lamina systems`` lists them) or harnesses (``locomo``, ``throughput``); ``None``
+    means all that can run here. ``data`` is a harness's file, or for systems the folder of larger data sets;
+    ``systems`` are the rankers of ``locomo``; ``plot`` is a file for a card that draws; ``write`` keeps each
+    result as ``results/NAME.json`` and writes the report anew; ``json`` prints one object, or a list if
+    several ran. Raises ``NotFound`` for an unknown name and ``InvalidInput`` for a wrong option before
+    anything runs; when several run, one that fails is reported and the others go on.
+    """
+    cards = catalog.systems if cards is None else cards
+    chosen = _everything(cards, data) if names is None else [_known(name, cards) for name in names]
+    if scale not in SCALES:
+        raise InvalidInput(f"scale={scale!r}: choose one of {', '.join(SCALES)}")
+    if plot is not None and len(chosen) != 1:
+        raise InvalidInput(f"plot={str(plot)!r}: name the one system to draw")
+    options = Options(seed, scale, data, tuple(systems), plot, _note)
+    documents: list[Document] = []
+    good = bool(chosen)
+    for name in chosen:
+        try:
+            document = _one(name, cards, options)
+        except LaminaError as error:
+            if len(chosen) == 1:
+                raise
+            _note(f"{name}: {error}")
+            good = False
+            continue
+        documents.append(document)
+        good = good and results.holds(document)
+        if not json:
+            _show(document)
+        if write:
+            _keep(name, document)
+    if json:
+        sys.stdout.write(jsonlib.dumps(documents[0] if len(chosen) == 1 else documents, indent=2) + "\n")
+    return 0 if good else 1
+
+
+def names(cards: Mapping[str, Card] | None = None) -> list[str]:
+    """Everything ``run`` knows: systems, then harnesses."""
+    return [*sorted(catalog.systems if cards is None else cards), *HARNESSES]
+
+
+# -- harnesses -----------------------------------------------------------------------------------
+
+
+def _throughput(options: Options) -> Document:
+    from lamina.bench import throughput
+
+    measured, sizes, notes = throughput.run(options.seed, options.scale, options.note)
+    return {
+        "bench": "throughput",
+        "seed": options.seed,
+        "scale": options.scale,
+        "claims": [measurement.to_dict() for measurement in measured],
+        "sizes": sizes,
+        "notes": notes,
+    }
+
+
+def _locomo(options: Options) -> Document:
+    from lamina.bench.conversations import locomo
+
+    return locomo.run(locomo.data_file(options.data), systems=options.systems, seed=options.seed, note=options.note)
+
+
+HARNESSES: dict[str, Callable[[Options], Document]] = {"throughput": _throughput, "locomo": _locomo}
+
+
+# -- one proof -----------------------------------------------------------------------------------
+
+
+def _one(name: str, cards: Mapping[str, Card], options: Options) -> Document:
+    """Run it, and say when, where and how long."""
+    begin = time.perf_counter()
+    if name in HARNESSES:
+        if options.plot is not None:
+            raise InvalidInput(f"plot={str(options.plot)!r}: {name} has nothing to draw")
+        document = HARNESSES[name](options)
+    else:
+        document = _card(cards[name], options)
+    document["seconds"] = round(time.perf_counter() - begin, 1)
+    document["date"] = datetime.now(UTC).date().isoformat()
+    document["machine"] = machine()
+    return _in_order(_jsonable(document))
+
+
+def _card(card: Card, options: Options) -> Document:
+    if options.plot is not None and card.plot is None:
+        raise InvalidInput(f"plot={str(options.plot)!r}: {card.name} has nothing to draw")
+    random.seed(options.seed)
+    np.random.seed(options.seed)  # for libraries that draw from the global generator
+    with _data_folder(options.data):
+        measured: list[Measurement] = card.measure(options.seed, options.scale)
+    if options.plot is not None and card.plot is not None:
+        card.plot(measured, options.plot)
+    return {
+        "system": card.name,
+        "paper": card.paper,
+        "arxiv": card.arxiv,
+        "module": card.module,
+        "seed": options.seed,
+        "scale": options.scale,
+        "claims": [measurement.to_dict() for measurement in measured],
+    }
+
+
+@contextmanager
+def _data_folder(folder: Path | None) -> Iterator[None]:
+    """Cards find larger data sets through LAMINA_DATA; ``--data`` sets it for one run."""
+    before = os.environ.get("LAMINA_DATA")
+    if folder is not None:
+        os.environ["LAMINA_DATA"] = str(folder)
+    try:
+        yield
+    finally:
+        if folder is not None:
+            os.environ.pop("LAMINA_DATA")
+            os.environ |= {"LAMINA_DATA": before} if before is not None else {}
+
+
+_ORDER = ("system", "bench", "paper", "arxiv", "module", "seed", "scale", "data", "seconds", "date", "machine")
+
+
+def _in_order(document: Document) -> Document:
+    """What identifies a result first, its numbers last."""
+    return {key: document[key] for key in _ORDER if key in document} | document
+
+
+def _jsonable(value: Any) -> Any:
+    """Plain numbers, rounded to six significant digits; what is no finite number becomes ``None``."""
+    if isinstance(value, Mapping):
+        return {str(key): _jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_jsonable(item) for item in value]
+    if isinstance(value, float | np.floating):
+        return float(f"{value:.6g}") if np.isfinite(value) else None
+    return int(value) if isinstance(value, np.integer) else value
+
+
+# -- names, output -------------------------------------------------------------------------------
+
+
+def _known(name: str, cards: Mapping[str, Card]) -> str:
+    key = name.strip().casefold()
+    if key in HARNESSES:
+        return key
+    if name in cards:
+        return cards[name].name
+    raise NotFound(catalog.unknown(name, dict.fromkeys(names(cards)), "proof"))
+
+
+def _everything(cards: Mapping[str, Card], data: Path | None) -> list[str]:
+    """All names, less the harnesses whose data is not here."""
+    from lamina.bench.conversations import locomo
+
+    chosen = names(cards)
+    if not locomo.has_data(data):
+        _note("locomo: skipped, its data is not here (give --data or set LAMINA_LOCOMO)")
+        chosen.remove("locomo")
+    return chosen
+
+
+def _keep(name: str, document: Document) -> None:
+    folder = results.results_folder()
+    stored = results.write(name, document, folder)
+    results.replace_text(results.report_file(), report.markdown(results.read_all(folder)))
+    _note(f"kept as {stored.parent.name}/{stored.name}, report in {results.report_file().name}")
+
+
+def _show(document: Document) -> None:
+    from rich.console import Console
+
+    report.show(Console(markup=False, highlight=False, emoji=False), document)
+
+
+def _note(message: str) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    Console(stderr=True, markup=False, highlight=False).print(Text(message, style="dim"), soft_wrap=True)

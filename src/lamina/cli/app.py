@@ -1,0 +1,85 @@
+"""The table of verbs, in the order ``lamina --help`` shows them. Verbs import what they use when they run."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from typing import Annotated
+
+import typer
+
+from lamina import __version__
+from lamina.cli import output
+from lamina.cli.add import add
+from lamina.cli.bench import bench
+from lamina.cli.chat import chat
+from lamina.cli.delete import delete
+from lamina.cli.demo import demo
+from lamina.cli.doctor import doctor
+from lamina.cli.forget import forget
+from lamina.cli.history import history
+from lamina.cli.list import list_
+from lamina.cli.search import search
+from lamina.cli.show import show
+from lamina.cli.systems import systems
+from lamina.cli.transfer import export, import_
+from lamina.cli.update import update
+
+app = typer.Typer(
+    name="lamina",
+    help="One memory for language models. Start with: lamina demo",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_PANELS = {
+    "Remember and recall": {
+        "add": add,
+        "search": search,
+        "list": list_,
+        "show": show,
+        "history": history,
+        "chat": chat,
+    },
+    "Correct and erase": {"update": update, "delete": delete, "forget": forget},
+    "Move": {"import": import_, "export": export},
+    "Look inside": {"demo": demo, "doctor": doctor, "systems": systems, "bench": bench},
+}
+for _panel, _verbs in _PANELS.items():
+    for _name, _verb in _verbs.items():
+        app.command(_name, rich_help_panel=_panel)(_verb)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"lamina {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """One memory for language models. Start with: lamina demo"""
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    warnings.showwarning = lambda message, *_: output.note(f"Note: {message}")
+    try:
+        app()
+    finally:
+        _flush()
+
+
+def _flush() -> None:
+    """A reader that has closed the pipe (``| head``) is no error, and Python need not mention it at exit."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

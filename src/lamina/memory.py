@@ -1,0 +1,353 @@
+"""``Memory``: the front door for agents. Remembers what was said, keeps it current, finds it again.
+
+    from lamina import Memory
+
+    memory = Memory()
+    memory.add("I moved from Boston to Denver in June.", user_id="alice")
+    memory.search("Where does Alice live?", filters={"user_id": "alice"})
+
+Calls, parameters and results follow mem0's, so that a user switches by changing the import. What is
+added: ``as_of`` (ask any past state), ``explain`` (what a score is made of), ``forget`` (erase, not just
+hide), ``add_batch``. Works with no key and no network; every method is thread-safe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from lamina.cube.cube import Claim, Lineage, MemCube, Scope, now
+from lamina.cube.payload import TextPayload
+from lamina.errors import InvalidInput, NotFound
+from lamina.llm.base import Embedder
+from lamina.settings import Settings
+from lamina.store.base import Store, Write
+from lamina.store.index import IndexCache
+from lamina.text import arguments, removal
+from lamina.text.arguments import Moment
+from lamina.text.base import Extractor, Hit, Retriever, Updater
+from lamina.text.ingestion import Batch, Ingestion
+from lamina.text.results import history_dicts, hit_dict, memory_dict, outcome_dict
+from lamina.text.sessions import SessionClock
+from lamina.text.turns import Messages, parse_messages
+
+_UNSET: Any = object()
+
+
+class Memory:
+    """A lasting memory in one file. ``path=None`` uses the user's data folder; ``":memory:"`` keeps nothing.
+
+    ``store``, ``embedder``, ``extractor``, ``updater`` and ``retriever`` replace the defaults (SQLite,
+    MiniLM, rules, rules, hybrid search). Models load at first use, so constructing is instant.
+    """
+
+    def __init__(
+        self,
+        path: str | Path | None = None,
+        *,
+        store: Store | None = None,
+        embedder: Embedder | None = None,
+        extractor: Extractor | None = None,
+        updater: Updater | None = None,
+        retriever: Retriever | None = None,
+        settings: Settings | None = None,
+    ) -> None:
+        from lamina.llm import embedder as embedder_from
+        from lamina.store.sqlite import SqliteStore
+        from lamina.text.extraction import RulesExtractor
+        from lamina.text.retrieval import HybridRetriever
+        from lamina.text.update import RulesUpdater
+
+        self.settings = settings or Settings()
+        self.embedder: Embedder = embedder or embedder_from(self.settings.embedder)
+        self.store: Store = store or SqliteStore(
+            path or self.settings.database_path, durable=self.settings.durable, embedder=self.embedder.name
+        )
+        self.extractor: Extractor = extractor or RulesExtractor()
+        self.indexes = IndexCache()
+        self.retriever: Retriever = retriever or HybridRetriever(self.indexes, self.embedder)
+        self._ingestion = Ingestion(self.store, self.embedder, self.extractor, updater or RulesUpdater(), self.indexes)
+        self._sessions = SessionClock(self.store)
+        self._tenant = self.settings.tenant
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """From mem0's configuration dict. Its vector_store path (or history_db_path) becomes the database;
+        embedder and llm providers map to Lamina's; unknown keys raise ``InvalidInput``."""
+        from lamina.text.mem0_config import settings_from_mem0
+
+        return cls(settings=settings_from_mem0(config))
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    def add(
+        self,
+        messages: Messages,
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        timestamp: Moment | None = None,
+        expiration_date: Moment | None = None,
+        infer: bool = True,
+        memory_type: str | None = None,
+        prompt: str | None = None,
+    ) -> dict[str, Any]:
+        """Remember a message, a message dict, or a list of them.
+
+        Every message is kept verbatim as a ``turn``; with ``infer`` facts are taken from it, compared with
+        what is known, and added, merged or made to supersede. ``timestamp`` is when it was said (default:
+        now), to which "last week" refers. Returns ``{"results": [{"id", "memory", "event", ...}]}`` with
+        events ADD, UPDATE (with ``previous_memory``), DELETE, NONE. Raises ``InvalidInput``.
+        """
+        if memory_type is not None or prompt is not None:
+            name, value = ("memory_type", memory_type) if memory_type is not None else ("prompt", prompt)
+            raise InvalidInput(f"{name}={arguments.short(value)}: needs a language model pipeline; leave it out.")
+        item = {
+            "messages": messages,
+            "user_id": user_id,
+            "agent_id": agent_id,
+            "run_id": run_id,
+            "metadata": metadata,
+            "timestamp": timestamp,
+            "expiration_date": expiration_date,
+        }
+        return self.add_batch([item], infer=infer)[0]
+
+    def add_batch(self, items: Sequence[Mapping[str, Any]], *, infer: bool = True) -> list[dict[str, Any]]:
+        """Many ``add`` calls in one transaction and one embedding batch: all are stored, or none.
+
+        Each item is a dict of ``add``'s arguments (``messages`` and ids, ``metadata``, ``timestamp``,
+        ``expiration_date``); one result per item, in order.
+        """
+        if not isinstance(infer, bool):
+            raise InvalidInput(f"infer={arguments.short(infer)}: pass True or False.")
+        batches = [self._batch(number, item, infer) for number, item in enumerate(items)]
+        outcomes = self._ingestion.write(batches)
+        return [{"results": [outcome_dict(outcome) for outcome in row]} for row in outcomes]
+
+    def _batch(self, number: int, item: Mapping[str, Any], infer: bool) -> Batch:
+        allowed = {"messages", "user_id", "agent_id", "run_id", "metadata", "timestamp", "expiration_date"}
+        if not isinstance(item, Mapping) or "messages" not in item or not set(item) <= allowed:
+            raise InvalidInput(
+                f"items[{number}]={arguments.short(item)}: pass a dict with 'messages' and any of {sorted(allowed)}."
+            )
+        scope = arguments.scope_of(self._tenant, **{name: item.get(name) for name in arguments.IDENTITY})
+        at = arguments.moment("timestamp", item.get("timestamp"))
+        said = parse_messages(item["messages"], at=at, user=scope.user, agent=scope.agent)
+        said = [turn for turn in said if turn.role != "system"]  # instructions are no memories
+        turns, context = self._sessions.place(said, scope)
+        return Batch(
+            scope=scope,
+            turns=turns,
+            metadata=arguments.metadata_dict(item.get("metadata")),
+            expires=arguments.moment("expiration_date", item.get("expiration_date"), end_of_day=True),
+            infer=infer,
+            context=context,
+        )
+
+    def update(
+        self,
+        memory_id: str,
+        text: str | None = None,
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        expiration_date: Moment | None = _UNSET,
+        data: str | None = None,
+    ) -> dict[str, Any]:
+        """A new version of a memory; the old one stays in ``history`` and ``as_of``.
+
+        Correcting a fact also retires the verbatim turn it came from, so that search does not bring the
+        wrong wording back. ``data`` is mem0's older name of ``text``. Raises ``NotFound``.
+        """
+        text = text if text is not None else data
+        old = self._newest(memory_id)
+        header = replace(old.header, version=old.header.version + 1)
+        if metadata is not None:
+            header = replace(header, metadata=arguments.metadata_dict(metadata))
+        if expiration_date is not _UNSET:
+            header = replace(header, expires=arguments.moment("expiration_date", expiration_date, end_of_day=True))
+        payload, vector = old.payload, self.store.vector(old.id)
+        corrected = text is not None and text != old.text
+        if corrected:
+            payload = TextPayload(arguments.query_text(text))
+            vector = self.embedder.encode([payload.as_text()])[0]
+            header = replace(
+                header, recorded=now(), lineage=Lineage(((old.id, old.header.version),), "update"), claim=_blank(old)
+            )
+        with self.store.transaction() as tx:
+            tx.revise(Write(MemCube(header, payload), vector, action="update"), expect=old.header.version)
+            if corrected:
+                removal.retire_sources(tx, old, header.recorded, reason="corrected by the user", by=old.id)
+        return {"message": f"Memory {memory_id} updated", "version": header.version}
+
+    def delete(self, memory_id: str) -> dict[str, Any]:
+        """Take a memory out of use. It stays in ``history`` and ``as_of``; ``forget`` erases instead.
+
+        Deleting a fact also retires the turn it was taken from; deleting a turn, the facts taken from it.
+        """
+        removal.delete(self.store, self._newest(memory_id), now())
+        return {"message": f"Memory {memory_id} deleted"}
+
+    def delete_all(
+        self, user_id: str | None = None, agent_id: str | None = None, run_id: str | None = None
+    ) -> dict[str, Any]:
+        """``delete`` everything of an owner. At least one id is required: there is no "everybody"."""
+        scope = arguments.scope_of(self._tenant, user_id=user_id, agent_id=agent_id, run_id=run_id)
+        at = now()
+        cubes = self._all(scope)
+        with self.store.transaction() as tx:
+            for cube in cubes:
+                tx.close(cube.id, at=at, reason="delete_all")
+        return {"message": f"{len(cubes)} memories deleted", "deleted": len(cubes)}
+
+    def forget(self, memory_id: str, *, reason: str = "asked to forget") -> dict[str, Any]:
+        """Erase a memory for good: every version, the turns it came from, and all that was taken from them.
+
+        Text, vectors, full-text entries and index files are gone when this returns; the log keeps ids, time
+        and reason. Returns the ids that were erased. Raises ``NotFound``.
+        """
+        arguments.clean_text("reason", reason, 1000)
+        return {"forgotten": self._erase([self._newest(memory_id).id], reason)}
+
+    def reset(self) -> dict[str, Any]:
+        """Forget everything of this tenant."""
+        ids = dict.fromkeys(cube.id for cube in self._all(Scope(tenant=self._tenant), closed=True))
+        return {"forgotten": self._erase(list(ids), "reset")}
+
+    def _erase(self, ids: list[str], reason: str) -> list[str]:
+        gone = removal.forget(self.store, self.embedder, ids, reason=reason)
+        self.indexes.drop()
+        return gone
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def search(
+        self,
+        query: str,
+        *,
+        top_k: int = 20,
+        filters: Mapping[str, Any] | None = None,
+        threshold: float = 0.1,
+        explain: bool = False,
+        reference_date: Moment | None = None,
+        as_of: Moment | None = None,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+    ) -> dict[str, Any]:
+        """The memories that answer ``query``, best first: ``{"results": [{"id", "memory", "score", ...}]}``.
+
+        ``filters`` holds the owner's ids and any metadata conditions (see docs); ``as_of`` asks what was
+        known then (a bare date includes that day); ``reference_date`` is what "last week" in the query
+        refers to; ``explain`` adds the parts of each score; hits with a smaller cosine than ``threshold``
+        and no common word are dropped.
+        """
+        ids = {"user_id": user_id, "agent_id": agent_id, "run_id": run_id}
+        scope, where = arguments.scope_and_filter(self._tenant, filters, ids)
+        hits = self.hits(
+            query,
+            scope,
+            top_k=top_k,
+            where=where,
+            threshold=threshold,
+            as_of=arguments.moment("as_of", as_of, end_of_day=True),
+            reference=arguments.moment("reference_date", reference_date),
+        )
+        return {"results": [hit_dict(hit, explain=explain) for hit in hits]}
+
+    def hits(
+        self,
+        query: str,
+        scope: Scope,
+        *,
+        top_k: int = 20,
+        where: Mapping[str, Any] | None = None,
+        threshold: float = 0.1,
+        as_of: datetime | None = None,
+        reference: datetime | None = None,
+    ) -> list[Hit]:
+        """``search`` for programs that want cubes rather than dictionaries."""
+        query = arguments.query_text(query)
+        k = arguments.positive("top_k", top_k, 10_000)
+        floor = arguments.fraction("threshold", threshold)
+        allow = self.store.keys(scope, where) if where else None
+        vector = self.embedder.encode([query])[0]
+        found = self.retriever.search(
+            query, vector, self.store, scope, k=k, allow=allow, as_of=as_of, reference=reference
+        )
+        return [hit for hit in found if hit.cosine >= floor or hit.lexical > 0]
+
+    def get(self, memory_id: str) -> dict[str, Any] | None:
+        """One memory, deleted or not, or ``None``."""
+        cube = self.store.get(arguments.clean_text("memory_id", memory_id, 255))
+        return memory_dict(cube) if cube and cube.header.scope.tenant == self._tenant else None
+
+    def get_all(
+        self,
+        *,
+        filters: Mapping[str, Any] | None = None,
+        top_k: int = 20,
+        as_of: Moment | None = None,
+        cursor: str | None = None,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+    ) -> dict[str, Any]:
+        """Memories of an owner, newest first; ``cursor`` of one answer continues it in the next."""
+        ids = {"user_id": user_id, "agent_id": agent_id, "run_id": run_id}
+        scope, where = arguments.scope_and_filter(self._tenant, filters, ids)
+        page = self.store.query(
+            scope,
+            where or None,
+            as_of=arguments.moment("as_of", as_of, end_of_day=True),
+            limit=arguments.positive("top_k", top_k, 10_000),
+            cursor=cursor,
+        )
+        return {"results": [memory_dict(cube) for cube in page.cubes], "cursor": page.cursor}
+
+    def history(self, memory_id: str) -> list[dict[str, Any]]:
+        """Every change of a memory, oldest first, with old text, new text, event and reason."""
+        self._newest(memory_id)
+        return history_dicts(self.store, memory_id)
+
+    # -- life ------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Release the files. Nothing is pending: every write was durable when its call returned."""
+        self.store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> Literal[False]:
+        self.close()
+        return False
+
+    def _newest(self, memory_id: str) -> MemCube:
+        cube = self.store.get(arguments.clean_text("memory_id", memory_id, 255))
+        if cube is None or cube.header.scope.tenant != self._tenant:
+            raise NotFound(f"memory_id={arguments.short(memory_id)}: no such memory. List them with get_all().")
+        return cube
+
+    def _all(self, scope: Scope, *, closed: bool = False) -> list[MemCube]:
+        cubes: list[MemCube] = []
+        cursor: str | None = None
+        while True:
+            page = self.store.query(scope, closed=closed, limit=1000, cursor=cursor)
+            cubes += page.cubes
+            if (cursor := page.cursor) is None:
+                return cubes
+
+
+def _blank(cube: MemCube) -> Claim | None:
+    """The claim of a fact whose text was corrected: the same question, an answer rules cannot read."""
+    claim = cube.header.claim
+    return None if claim is None else Claim(claim.subject, claim.slot)

@@ -1,0 +1,121 @@
+"""A scope's index on disk, so that opening a large memory does not read it all again.
+
+``PATH-index/HASH/`` beside the database holds arrays as ``.npy`` (memory-mapped, never pickled), the vector
+graph, the vocabulary, and ``meta.json`` with the change number it stands for, the database it belongs to,
+and the size and a checksum of every file. It is a cache: one that is missing, torn, altered, of another
+version or another database is ignored and replaced, silently.
+
+A snapshot must not outlive a forgotten memory, whoever forgets it: it is written from an index without
+graves, and taken back if the store changed while it was written (the forgetting process deletes the
+folder after its commit, so one of both always sees the other).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lamina.cube.cube import Scope
+from lamina.store.base import Store
+from lamina.store.lexical import LexicalIndex
+from lamina.store.neighbours import Neighbours
+from lamina.store.table import Table
+from lamina.store.vectors import VectorIndex
+
+if TYPE_CHECKING:
+    from lamina.store.index import ScopeIndex
+
+_FORMAT = 1
+_BLOCK = 1 << 20  # bytes read at a time
+
+
+def folder(store: Store, scope: Scope) -> Path | None:
+    """Where the snapshot of ``scope`` lives; ``None`` for a store that is no file."""
+    base = _base(store)
+    name = hashlib.blake2b(repr((scope.tenant, scope.user, scope.agent, scope.run)).encode(), digest_size=16)
+    return base / name.hexdigest() if base else None
+
+
+def save(index: ScopeIndex, store: Store, target: Path) -> bool:
+    """Write ``index`` (hold its lock), replacing what is there; False if it could not, or must not, be kept."""
+    try:
+        target.parent.mkdir(exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix="new-", dir=target.parent))
+    except OSError:
+        return False
+    try:
+        for part in (index.table, index.vectors, index.words, index.neighbours):
+            part.save(work)
+        meta = {
+            "format": _FORMAT,
+            "change": index.change,
+            "rows": len(index),
+            "store": _identity(store),
+            "speakers": list(index.table.speakers),
+            "sessions": list(index.table.sessions),
+            "files": {path.name: _checksum(path) for path in sorted(work.iterdir())},
+        }
+        (work / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
+        remove(target)
+        work.rename(target)
+    except OSError:  # disk full, or another process was faster: the memories are safe elsewhere
+        shutil.rmtree(work, ignore_errors=True)
+        return False
+    if store.last_change() != index.change:
+        remove(target)
+        return False
+    return True
+
+
+def load(index: ScopeIndex, store: Store, source: Path) -> bool:
+    """Fill an empty index from a snapshot (``sync`` must follow); False, and nothing changed, if it is not usable."""
+    try:
+        meta = json.loads((source / "meta.json").read_text(encoding="utf-8"))
+        if (meta["format"], meta["store"]) != (_FORMAT, _identity(store)) or meta["change"] > store.last_change():
+            return False
+        if {path.name: _checksum(path) for path in source.iterdir() if path.name != "meta.json"} != meta["files"]:
+            return False
+        table = Table.load(source, meta["speakers"], meta["sessions"])
+        parts = VectorIndex.load(source), LexicalIndex.load(source), Neighbours.load(source)
+        if {len(table), *(len(part) for part in parts)} != {meta["rows"]}:
+            return False
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError):
+        return False
+    index.table, index.change = table, meta["change"]
+    index.vectors, index.words, index.neighbours = parts
+    return True
+
+
+def remove(target: Path) -> None:
+    shutil.rmtree(target, ignore_errors=True)
+
+
+def remove_all(store: Store) -> None:
+    """Delete every snapshot of a store."""
+    if base := _base(store):
+        shutil.rmtree(base, ignore_errors=True)
+
+
+def _base(store: Store) -> Path | None:
+    path = getattr(store, "path", None)
+    return path.with_name(f"{path.name}-index") if isinstance(path, Path) else None
+
+
+def _identity(store: Store) -> str:
+    """What no two databases share: the hash of the first event, which covers its time and its random id."""
+    first: Any = next(iter(store.events(limit=1)), None)
+    return "" if first is None else str(first.hash)
+
+
+def _checksum(path: Path) -> list[int]:
+    """Size and CRC-32: against torn writes and bad disks, not against malice."""
+    value = size = 0
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            value, size = zlib.crc32(block, value), size + len(block)
+    return [size, value]

@@ -1,0 +1,106 @@
+"""Is everything as it was written, and how much is there? Behind ``SqliteStore.verify`` and ``stats``."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from lamina.errors import CorruptStore, StoreUnavailable
+from lamina.store import erasure, log, vector_space
+from lamina.store.blobs import BlobStore
+
+_ROWS = 1000  # fetched at a time
+_COUNTS = {
+    "versions": "SELECT count(*) FROM cubes",
+    "memories": "SELECT count(DISTINCT id) FROM cubes",
+    "open": "SELECT count(*) FROM cubes WHERE superseded IS NULL",
+    "vectors": "SELECT count(*) FROM vectors",
+    "events": "SELECT count(*) FROM log",
+    "forgotten": "SELECT count(*) FROM gone",
+    "schema": "SELECT user_version FROM pragma_user_version",
+}
+
+
+def statistics(connection: sqlite3.Connection) -> dict[str, Any]:
+    """Counts of what is in the file, its embedder, and the erasure step that is pending (or ``None``)."""
+    numbers: dict[str, Any] = {name: connection.execute(sql).fetchone()[0] for name, sql in _COUNTS.items()}
+    embedder, dimension = vector_space.stored(connection)
+    return numbers | {"embedder": embedder, "dimension": dimension, "erasing": erasure.pending(connection)}
+
+
+def problems(connection: sqlite3.Connection, blobs: BlobStore) -> Iterator[str]:
+    """Everything found wrong. ``connection`` must be in a write transaction, which is to be rolled back:
+    the full-text check is spelled as an INSERT."""
+    for check in (_pages, _full_text, _contents, _versions, _log, _vectors, _erasure):
+        yield from _guarded(check, connection)
+    yield from _blobs(connection, blobs)
+
+
+def _guarded(check: Callable[[sqlite3.Connection], Iterator[str]], connection: sqlite3.Connection) -> Iterator[str]:
+    try:
+        yield from check(connection)
+    except sqlite3.Error as error:
+        yield f"{check.__name__.strip('_')}: {error}"
+
+
+def _pages(connection: sqlite3.Connection) -> Iterator[str]:
+    yield from (f"database: {row[0]}" for row in connection.execute("PRAGMA integrity_check") if row[0] != "ok")
+    yield from (
+        f"database: {row[0]} row {row[1]} points nowhere" for row in connection.execute("PRAGMA foreign_key_check")
+    )
+
+
+def _full_text(connection: sqlite3.Connection) -> Iterator[str]:
+    try:
+        connection.execute("INSERT INTO texts (texts, rank) VALUES ('integrity-check', 1)")
+    except sqlite3.DatabaseError:
+        yield "full text: the index does not match the texts; run INSERT INTO texts (texts) VALUES ('rebuild')"
+
+
+def _contents(connection: sqlite3.Connection) -> Iterator[str]:
+    for key, text, digest in _all(connection, "SELECT key, text, text_hash FROM cubes WHERE text IS NOT NULL"):
+        if hashlib.sha256(text.encode()).hexdigest() != digest:
+            yield f"cubes: the text of row {key} was altered (its sha256 differs)"
+
+
+def _versions(connection: sqlite3.Connection) -> Iterator[str]:
+    sql = "SELECT id, count(*) FROM cubes WHERE superseded IS NULL GROUP BY id HAVING count(*) > 1"
+    yield from (f"cubes: {id} has {count} open versions" for id, count in connection.execute(sql))
+    sql = "SELECT id FROM cubes GROUP BY id HAVING max(version) - min(version) + 1 <> count(*)"
+    yield from (f"cubes: {id} lacks versions between its first and last" for (id,) in connection.execute(sql))
+
+
+def _log(connection: sqlite3.Connection) -> Iterator[str]:
+    yield from log.problems(log.Row(*row) for row in _all(connection, "SELECT * FROM log ORDER BY seq"))
+
+
+def _vectors(connection: sqlite3.Connection) -> Iterator[str]:
+    _, dimension = vector_space.stored(connection)
+    sql = "SELECT key FROM vectors WHERE length(vector) <> ?"
+    yield from (f"vectors: row {key} has a wrong length" for (key,) in connection.execute(sql, (4 * (dimension or 0),)))
+
+
+def _erasure(connection: sqlite3.Connection) -> Iterator[str]:
+    if (step := erasure.pending(connection)) is not None:
+        yield f"erasure: traces of forgotten memories remain (step {step!r} waits for other readers or disk space)"
+
+
+def _blobs(connection: sqlite3.Connection, blobs: BlobStore) -> Iterator[str]:
+    try:
+        addresses = [row[0] for row in connection.execute("SELECT DISTINCT blob FROM cubes WHERE blob IS NOT NULL")]
+    except sqlite3.Error as error:
+        yield f"blobs: {error}"
+        return
+    for address in addresses:
+        try:
+            blobs.read(address)
+        except (CorruptStore, StoreUnavailable) as error:
+            yield f"blobs: {error}"
+
+
+def _all(connection: sqlite3.Connection, sql: str) -> Iterator[tuple[Any, ...]]:
+    cursor = connection.execute(sql)
+    while rows := cursor.fetchmany(_ROWS):
+        yield from rows

@@ -1,0 +1,56 @@
+"""Taking memories back: corrected, deleted (kept in history), or forgotten (erased).
+
+A fact and the verbatim turn it was taken from say the same thing twice. Whoever takes one of them back
+means both, or search would bring the other one right back. So:
+
+* deleting or correcting a *fact* retires its source turns; other facts of those turns stay;
+* deleting a *turn* deletes the facts taken from it;
+* forgetting either erases the turn and everything taken from it, because nothing less can be proved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from lamina.cube.cube import MemCube
+from lamina.llm.base import Embedder
+from lamina.store.base import Store, Transaction
+
+
+def delete(store: Store, cube: MemCube, at: datetime) -> None:
+    """Close a memory, its source turns, and the facts taken from it, in one transaction."""
+    with store.transaction() as tx:
+        tx.close(cube.id, at=at, reason="deleted by the user")
+        retire_sources(tx, cube, at, reason=f"source of the deleted memory {cube.id}")
+        for id in store.derived(cube.id):
+            _retire(tx, id, at, reason=f"taken from the deleted turn {cube.id}")
+
+
+def retire_sources(tx: Transaction, cube: MemCube, at: datetime, *, reason: str, by: str | None = None) -> None:
+    """Close the turns a fact was taken from; ``by`` names what replaces them."""
+    for source in cube.header.provenance.sources:
+        _retire(tx, source.id, at, reason=reason, by=by)
+
+
+def forget(store: Store, embedder: Embedder, ids: Sequence[str], *, reason: str) -> list[str]:
+    """Erase memories, the turns they rest on and all that was taken from those; the ids that went."""
+    wanted = dict.fromkeys(ids)
+    for id in ids:
+        for version in store.versions(id):
+            wanted |= dict.fromkeys(source.id for source in version.header.provenance.sources)
+    present = [id for id in wanted if store.get(id) is not None]
+    if not present:
+        return []
+    reached = dict.fromkeys([*present, *(child for id in present for child in store.derived(id))])
+    texts = [version.text for id in reached for version in store.versions(id) if version.header.kind == "text"]
+    with store.transaction() as tx:
+        gone = tx.forget(present, reason=reason)
+    embedder.forget(texts)
+    return gone
+
+
+def _retire(tx: Transaction, id: str, at: datetime, *, reason: str, by: str | None = None) -> None:
+    cube = tx.newest(id)
+    if cube is not None and cube.header.superseded is None:
+        tx.close(id, at=at, by=by, reason=reason)
