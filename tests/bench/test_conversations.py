@@ -35,7 +35,8 @@ def sample() -> dict[str, Any]:
         },
         "qa": [
             {"question": "When?", "answer": 2022, "evidence": ["D2:1"], "category": 2},
-            {"question": "What?", "answer": "x", "evidence": ["D2:2; D10:1", "D:10:2", "D2:02", "D", "D9:9"], "category": 1},
+            {"question": "What?", "answer": "x", "category": 1,
+             "evidence": ["D2:2; D10:1", "D:10:2", "D2:02", "D", "D9:9"]},
             {"question": "Why?", "answer": "y", "evidence": ["D10:19"], "category": 4},
             {"question": "Who?", "evidence": ["D2:1"], "category": 5},
         ],

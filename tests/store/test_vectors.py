@@ -15,7 +15,7 @@ from lamina.store.vectors import VectorIndex
 
 
 def unit(rows: NDArray[np.float64]) -> NDArray[np.float32]:
-    return (rows / np.linalg.norm(rows, axis=-1, keepdims=True)).astype(np.float32)
+    return np.asarray(rows / np.linalg.norm(rows, axis=-1, keepdims=True), np.float32)
 
 
 def clustered(n: int, d: int, seed: int) -> NDArray[np.float32]:

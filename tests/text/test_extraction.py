@@ -78,7 +78,7 @@ I sold my boat. | Caroline sold Caroline's boat. | Caroline | ended | boat | -
 I visited Rome in 2019. | Caroline visited Rome in 2019. | Caroline | visit | rome |
 I was born in Hanoi. | Caroline was born in Hanoi. | Caroline | birthplace | hanoi |
 My name is Ines. | Caroline's name is Ines. | Caroline | name | ines |
-My exam is on 3 June. | Caroline's exam is on 3 June (3 June 2023). | Caroline | plan.exam.date | 2023-06-03T00:00+00:00 | plan
+My exam is today. | Caroline's exam is today (8 May 2023). | Caroline | plan.exam.date | 2023-05-08T00:00+00:00 | plan
 I have diabetes. | Caroline has diabetes. | Caroline | health | diabetes |
 """
 ROWS = [[cell.strip() for cell in row.split("|")] for row in GOLDEN.strip().splitlines()]
@@ -225,17 +225,13 @@ def test_keywords() -> None:
 
 _GIVEN = {"is", "has", "had", "does", "was", "will", "would", "wants", "to", "s", "themselves", "not"}
 _BRACKETED = re.compile(r" \([^()]*\d{4}[^()]*\)")
-_PIECES = st.sampled_from(
-    [
-        "I live in Boston.", "We're moving to Rome next week!", "my sister Ana", "and", "because", "I love it",
-        "Tom and I", ", ",
-        "broke up", "last summer", "in 2019", "don't", "I've", "never", "used to", "play the piano", "bought a car",
-        "at Google",         "555-1234", "a@b.co", "?", "...", "\n", "😀", '"I quit"', "work", "if", "you", "your", "mine", "i",
-        "we'd", "’", "World War I",
-        "(", ")", "My name is", "12 Oak Street", "was born", "two cats", "from tea to coffee", "no longer",
-        "the", "He", "said that",
-    ]
-)  # fmt: skip
+_PHRASES = """
+I live in Boston.|We're moving to Rome next week!|my sister Ana|and|because|I love it|Tom and I|, |broke up|last summer
+in 2019|don't|I've|never|used to|play the piano|bought a car|at Google|555-1234|a@b.co|?|...|😀|"I quit"|work|if|you
+your|mine|i|we'd|’|World War I|(|)|My name is|12 Oak Street|was born|two cats
+from tea to coffee|no longer|the|He|said that
+"""
+_PIECES = st.sampled_from([*re.split(r"[|\n]", _PHRASES.strip()), "\n"])
 _TEXTS = st.lists(_PIECES, max_size=14).map(" ".join) | st.text(max_size=200)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,9 @@ class Bag:
         self.asked += texts
         rows = [sum((self._word(word) for word in terms(text)), np.full(64, 1e-3)) for text in texts]
         return np.stack([(row / np.linalg.norm(row)).astype(np.float32) for row in rows])
+
+    def forget(self, texts: Iterable[str]) -> None:
+        """Keeps nothing."""
 
     def _word(self, word: str) -> NDArray[np.float64]:
         return np.random.default_rng(list(word.encode())).standard_normal(64)

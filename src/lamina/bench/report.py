@@ -139,18 +139,16 @@ def _sizes(sizes: list[Mapping[str, Any]]) -> Table:
 
 
 def _systems(systems: Mapping[str, Mapping[str, Any]]) -> Table:
-    keys = tuple(dict.fromkeys(key for scores in systems.values() for key in scores if key != "by_category"))
-    rows = tuple((name, *(_cell(scores.get(key)) for key in keys)) for name, scores in systems.items())
-    return Table("All questions", ("system", *keys), rows)
+    keys = dict.fromkeys(key for scores in systems.values() for key in scores if key != "by_category")
+    rows = tuple((key, *(_cell(scores.get(key)) for scores in systems.values())) for key in keys)
+    return Table("All questions", ("", *systems), rows)
 
 
 def _categories(systems: Mapping[str, Mapping[str, Any]], metric: str = "recall@10") -> Table:
-    names = tuple(dict.fromkeys(name for scores in systems.values() for name in scores.get("by_category", {})))
-    rows = tuple(
-        (system, *(_cell(scores.get("by_category", {}).get(name, {}).get(metric)) for name in names))
-        for system, scores in systems.items()
-    )
-    return Table(f"{metric} by category", ("system", *names), rows)
+    parts = {name: scores.get("by_category", {}) for name, scores in systems.items()}
+    categories = dict.fromkeys(category for scores in parts.values() for category in scores)
+    rows = tuple((name, *(_cell(scores.get(name, {}).get(metric)) for scores in parts.values())) for name in categories)
+    return Table(f"{metric} by category", ("", *systems), rows)
 
 
 def _with_unit(value: float | None, unit: str) -> str:

@@ -13,12 +13,13 @@ Deleting rows is not enough. Three kinds of traces stay behind and go in this or
 
 What is still to do is written in the file (``meta.erasing``) in the transaction that deletes, so a crash
 or a long reader only postpones it: every later transaction, opening and closing continues. Until then
-``verify`` says so. Copies that migrations made, and blobs no row names, go as well.
+``verify`` says so. Copies that migrations made, saved indexes, and blobs no row names, go as well.
 """
 
 from __future__ import annotations
 
 import logging
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -78,6 +79,7 @@ def _remove_files(connection: sqlite3.Connection, path: Path, blobs: BlobStore) 
         blobs.collect({row[0] for row in connection.execute("SELECT blob FROM cubes WHERE blob IS NOT NULL")}, grace=0)
         for copy in backups(path):
             copy.unlink(missing_ok=True)
+        shutil.rmtree(index_folder(path), ignore_errors=True)
     finally:
         connection.execute("ROLLBACK")
 

@@ -18,7 +18,7 @@ import shutil
 import tempfile
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from lamina.cube.cube import Scope
 from lamina.store.base import Store
@@ -27,8 +27,18 @@ from lamina.store.neighbours import Neighbours
 from lamina.store.table import Table
 from lamina.store.vectors import VectorIndex
 
-if TYPE_CHECKING:
-    from lamina.store.index import ScopeIndex
+
+class Parts(Protocol):
+    """What a snapshot holds of a ``ScopeIndex``."""
+
+    change: int
+    table: Table
+    vectors: VectorIndex
+    words: LexicalIndex
+    neighbours: Neighbours
+
+    def __len__(self) -> int: ...
+
 
 _FORMAT = 1
 _BLOCK = 1 << 20  # bytes read at a time
@@ -41,7 +51,7 @@ def folder(store: Store, scope: Scope) -> Path | None:
     return base / name.hexdigest() if base else None
 
 
-def save(index: ScopeIndex, store: Store, target: Path) -> bool:
+def save(index: Parts, store: Store, target: Path) -> bool:
     """Write ``index`` (hold its lock), replacing what is there; False if it could not, or must not, be kept."""
     try:
         target.parent.mkdir(exist_ok=True)
@@ -72,7 +82,7 @@ def save(index: ScopeIndex, store: Store, target: Path) -> bool:
     return True
 
 
-def load(index: ScopeIndex, store: Store, source: Path) -> bool:
+def load(index: Parts, store: Store, source: Path) -> bool:
     """Fill an empty index from a snapshot (``sync`` must follow); False, and nothing changed, if it is not usable."""
     try:
         meta = json.loads((source / "meta.json").read_text(encoding="utf-8"))

@@ -56,7 +56,7 @@ _IS = re.compile(
 _TOKEN = re.compile(r"[\w@.+'/&#:-]*[\w/]|[^\w\s]")
 
 _PLANS = words("want plan hope intend wish need aim try hope decide expect prepare consider dream promise")
-_PASSING = words("start begin keep continue end manage get go come help")
+_PASSING = words("start begin keep continue end manage get go come grow learn help")
 _ENDING = words("stop quit cease")
 _THINKING = words("think guess believe feel know mean say tell bet suppose remember realize realise notice admit")
 _REPORTING = words("say tell claim hear mention announce report")
@@ -147,7 +147,7 @@ def _is_verb_first(low: list[str], i: int) -> bool:
     word = low[i]
     if word in ADVERBS and i + 1 < len(low):
         return _is_verb_first(low, i + 1)
-    return word in FORMS or word in MODALS or word in ("been", "had", "got", "am")
+    return word in FORMS or word in MODALS or word in ("be", "been", "had", "got", "am")
 
 
 def _noun_phrase_start(low: list[str], start: int, finite: int) -> int:

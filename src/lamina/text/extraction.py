@@ -49,6 +49,8 @@ _REACTION = re.compile(
     re.I,
 )
 _CONTACT = re.compile(r"\b(?:e-?mail|number|phone|cell|mobile|address)\b")
+_OWN_WORD = re.compile(r"\b(?:I|i|my|me|we|our|us)\b|\b(?:My|We|Our)\b")
+_DEFINITE = re.compile(r"(?:the|an?|some|one|two|three|his|her|their|all|both|mum|mom|dad|grand\w+)\b")
 _STATES = ("residence", "employer", "school")
 _PREFERENCES = ("likes", "favourite.", "diet", "regime")
 _RELATIVE_DATE = re.compile(r"\d{4}")
@@ -202,10 +204,12 @@ class _Reader:
             return False  # an imperative, or "Sounds great"
         if subject == "you" and self._other is None:
             return False
+        own = part.implied or _OWN_WORD.search(text) is not None
         if subject in _EMPTY_SUBJECTS:
-            own = re.search(r"\b(?:I|my|me|we|our)\b", text) is not None
             return len(content) >= (3 if named else 4) and (own or named)
-        return len(content) >= 3 or (named and len(content) >= 2) or (len(content) >= 2 and part.found is not None)
+        if not (own or named or part.dated or _DEFINITE.match(subject)):
+            return False  # about nobody in particular: "Exams are hard", "Being outside helps"
+        return len(content) >= (2 if named else 3)
 
     def _is_participant(self, name: str) -> bool:
         """Whether a name is one of the two who talk ("Thanks, Mel!"), so that it tells nothing new."""
@@ -256,10 +260,10 @@ def _is_elliptic(clause: Clause, text: str, spoken: bool) -> bool:
     first = next(
         (w for w in re.findall(r"[a-z']+", text.lower()) if w not in ADVERBS and w not in OPENERS and w != "not"), ""
     )
+    if re.match(r"(?:me|us|you|yourself|your)\b", clause.rest):
+        return False
     if spoken or first in _ELLIPTIC or first in ("been", "had", "got", "would", "could", "can"):
         return True
-    if re.match(r"(?:me|us|you)\b", clause.rest):
-        return False
     return form(first) in ("past", "participle") and clause.tense != "present"
 
 
@@ -298,7 +302,7 @@ def _polarity(found: Found, clause: Clause | None) -> bool:
     negated = clause is not None and clause.negated
     if clause is not None and clause.verb in ("stand", "bear") and found.slot == "likes":
         return False
-    if found.slot == "diet" and clause is not None and clause.verb == "eat":
+    if found.slot == "diet" and clause is not None and clause.verb in ("eat", "touch"):
         return True  # "I don't eat meat" asserts being vegetarian
     if found.slot.startswith("former.") or found.kind == "end":
         return found.kind != "end"

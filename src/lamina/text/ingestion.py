@@ -228,7 +228,7 @@ class _Decisions:
     def _fact_cube(self, item: _Pending) -> MemCube:
         fact, turn = item.fact, item.turn
         header = Header(
-            semantic_type=fact.semantic_type,
+            semantic_type=_lasting_type(fact, turn.header.recorded),
             scope=self._batch.scope,
             recorded=turn.header.recorded,
             expires=self._batch.expires,
@@ -243,6 +243,12 @@ class _Decisions:
             metadata=self._batch.metadata,
         )
         return MemCube(header, TextPayload(fact.text))
+
+
+def _lasting_type(fact: Fact, said: datetime) -> str:
+    """What was over when it was told is a happening: it stays true, whereas a state ends at its ``valid_to``."""
+    over = fact.valid_to is not None and fact.valid_to <= said
+    return "event" if over and fact.semantic_type == "fact" else fact.semantic_type
 
 
 def _source(item: _Pending) -> Source:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from lamina.text.clause import Clause
@@ -160,6 +160,16 @@ def _companion(subject: str) -> str | None:
     return (m[1] or m[2]) if m else None
 
 
+def divorced(_m: re.Match[str], _clause: Clause) -> Found | None:
+    return Found("marital", "divorced")
+
+
+def seeing(m: re.Match[str], clause: Clause) -> Found | None:
+    """ "I've been seeing Ana" is a relationship, "I'm seeing Ana on Friday" an appointment."""
+    lasting = clause.progressive and clause.tense == "perfect"
+    return partner(m, clause) if lasting else None
+
+
 def couple(_m: re.Match[str], clause: Clause) -> Found | None:
     named = _companion(clause.subject)
     return Found("partner", normal(named)) if named else None
@@ -179,6 +189,10 @@ def meat(_m: re.Match[str], clause: Clause) -> Found | None:
     if clause.negated:
         return Found("diet", "vegetarian", negative=False)
     return Found("diet", "omnivore")
+
+
+def no_meat(_m: re.Match[str], _clause: Clause) -> Found | None:
+    return Found("diet", "vegetarian")
 
 
 def count(m: re.Match[str], clause: Clause) -> Found | None:
@@ -203,7 +217,8 @@ _TASTE_END = re.compile(
 )
 _TASTE_TAIL = re.compile(
     r"(?:\s+(?:any ?more|any longer|now|these days|nowadays|again|too|as well|a lot|so much|very much|a bit|at all"
-    r"|lately|at the moment|the most|most|more|better|best|instead|either|though|right now))+$"
+    r"|lately|at the moment|the most|most|more|better|best|instead|either|though|right now|yesterday|today|recently"
+    r"|(?:last|this) (?:year|week|month|summer|winter|spring|autumn|fall|night)|in (?:19|20)\d\d|ever))+$"
 )
 
 
@@ -217,6 +232,16 @@ def likes(m: re.Match[str], clause: Clause) -> Found | None:
     if first in _BAD_OBJECT or vague or parse_number(first) is not None or len(value.split()) > 6:
         return None
     return Found("likes", normal(value)) if normal(value) else None
+
+
+def turned_to(m: re.Match[str], clause: Clause) -> Found | None:
+    """A change of taste: its past tense asserts the new one ("I went off coffee")."""
+    found = likes(m, replace(clause, tense="present"))
+    return found and replace(found, kind="event")
+
+
+def grew_to_like(m: re.Match[str], clause: Clause) -> Found | None:
+    return turned_to(m, clause) if clause.flags & {"grow", "come", "began"} else None
 
 
 def language(_m: re.Match[str], clause: Clause) -> Found | None:
@@ -272,7 +297,7 @@ def started_at(m: re.Match[str], clause: Clause) -> Found | None:
     return Found("school", normal(m["v"])) if school else employer(m, clause)
 
 
-def gave_up_going(m: re.Match[str], clause: Clause) -> Found | None:
+def no_more(m: re.Match[str], clause: Clause) -> Found | None:
     return Found("ended", normal(m["v"]), "end", negative=True) if clause.ended else None
 
 
@@ -286,7 +311,7 @@ def age(m: re.Match[str], clause: Clause) -> Found | None:
     number = parse_number(m["v"])
     if number is None or not 0 < number < 120:
         return None
-    return Found("age", str(number), "event" if clause.verb == "turn" else "state")
+    return Found("age", str(number), "event" if clause.verb in ("turn", "hit") else "state")
 
 
 def possession(m: re.Match[str], _clause: Clause) -> Found | None:

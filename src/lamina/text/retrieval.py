@@ -44,7 +44,7 @@ Mask = NDArray[np.bool_]
 DENSE_CONTEXT = (0.125, 0.25, 0.25, 0.125)  # half the lexical one: a vector is less local than a word
 LEXICAL, SPEAKER, PERIOD, QUESTION, STATED = 0.5, 0.25, 0.25, 0.1, 0.05
 _TOLD_LATER = timedelta(days=7)
-_POOL = 200  # rows each finder proposes, or 4 k
+_POOL = 100  # rows each finder proposes, or 4 k
 _MARGIN = 1e-6  # by which a successor is placed before what it superseded
 _FACTS = 5  # other facts of the turn that a hit carries
 

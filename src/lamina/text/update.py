@@ -195,11 +195,16 @@ def _by_slot(fact: Fact, observed: datetime, known: Sequence[MemCube]) -> Operat
         return None
     rivals = [cube for cube in known if _claim(cube).modality == claim.modality]
     if not claim.polarity and not _is_taste(claim):
-        return _close(fact, [*rivals, *(cube for cube in known if (_claim(cube).slot or "").startswith("plan."))])
+        return _close(fact, [*rivals, *(cube for cube in known if claim.modality == "asserted" and _is_plan(cube))])
     target = _turned_round(claim, rivals) or _replaced(fact, observed, rivals)
     if target is None:
         return None
     return _in_order(fact, observed, target)
+
+
+def _is_plan(cube: MemCube) -> bool:
+    """A coming event with its date: calling it off is a statement, not a plan."""
+    return _claim(cube).modality == "plan" and (_claim(cube).slot or "").startswith("plan.")
 
 
 def _is_taste(claim: Claim) -> bool:

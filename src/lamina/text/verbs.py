@@ -33,7 +33,7 @@ tear tore torn|tell told told|think thought thought|throw threw thrown|understan
 upset upset upset|wake woke woken|wear wore worn|win won won|wind wound wound|write wrote written
 """
 _REGULAR = """
-abandon accept add adopt adore agree aim allow answer apply appreciate arrange arrive ask attend avoid bake
+abandon accept file add adopt adore agree aim allow answer apply appreciate arrange arrive ask attend avoid bake
 believe book borrow call cancel care carry celebrate change check clean climb close collect compose cook
 continue cook cover cry cycle dance date decide delay describe design detest develop die dislike ditch divorce
 donate download drop earn end enjoy enrol enroll exchange enter exercise expect explain explore finish fish fix
