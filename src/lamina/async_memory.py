@@ -16,7 +16,7 @@ _R = TypeVar("_R")
 def _in_thread(
     verb: Callable[Concatenate[Memory, _P], _R],
 ) -> Callable[Concatenate[AsyncMemory, _P], Awaitable[_R]]:
-    async def run(self: AsyncMemory, *args: _P.args, **kwargs: _P.kwargs) -> _R:
+    async def run(self: AsyncMemory, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
         return await asyncio.to_thread(verb, self.memory, *args, **kwargs)
 
     run.__name__, run.__doc__ = verb.__name__, verb.__doc__

@@ -137,7 +137,7 @@ class Memory:
             raise InvalidInput(
                 f"items[{number}]={arguments.short(item)}: pass a dict with 'messages' and any of {sorted(allowed)}."
             )
-        scope = arguments.scope_of(self._tenant, **{name: item.get(name) for name in arguments.IDENTITY})
+        scope = arguments.scope_of(self._tenant, item)
         at = arguments.moment("timestamp", item.get("timestamp"))
         said = parse_messages(item["messages"], at=at, user=scope.user, agent=scope.agent)
         said = [turn for turn in said if turn.role != "system"]  # instructions are no memories
@@ -198,7 +198,7 @@ class Memory:
         self, user_id: str | None = None, agent_id: str | None = None, run_id: str | None = None
     ) -> dict[str, Any]:
         """``delete`` everything of an owner. At least one id is required: there is no "everybody"."""
-        scope = arguments.scope_of(self._tenant, user_id=user_id, agent_id=agent_id, run_id=run_id)
+        scope = arguments.scope_of(self._tenant, {"user_id": user_id, "agent_id": agent_id, "run_id": run_id})
         at = now()
         cubes = self._all(scope)
         with self.store.transaction() as tx:
@@ -222,7 +222,7 @@ class Memory:
 
     def _erase(self, ids: list[str], reason: str) -> list[str]:
         gone = removal.forget(self.store, self.embedder, ids, reason=reason)
-        self.indexes.drop()
+        self.indexes.drop(self.store)
         return gone
 
     # -- reading ---------------------------------------------------------------------------------

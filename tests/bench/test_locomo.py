@@ -37,6 +37,10 @@ def test_recall_is_what_the_file_was_made_to_give(document: dict[str, Any]) -> N
     both = [float(scores[1] == 1) for scores in expected]
     assert row["recall_all@10"] == pytest.approx(np.mean(both))
     assert row["recall_any@10"] == 1.0
+    assert row["by_conversation"] == {
+        "conv-1": {"questions": 4, "recall@10": pytest.approx((1 + 1 + 0.5 + 1) / 4)},
+        "conv-2": {"questions": 1, "recall@10": 1.0},
+    }
     names = {1: "multi-hop", 2: "temporal", 4: "single-hop"}
     assert set(row["by_category"]) == set(names.values())
     for category, of_category in locomo_file.EXPECTED.items():

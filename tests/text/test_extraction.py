@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lamina.text.base import Fact, Turn
-from lamina.text.entities import entities, keywords
+from lamina.text.english.entities import entities, keywords
+from lamina.text.english.slots import stem
 from lamina.text.extraction import RulesExtractor
-from lamina.text.slots import stem
 
 AT = datetime(2023, 5, 8, 13, 56, tzinfo=UTC)  # a Monday
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from lamina.cube.cube import Header, MemCube
 from lamina.cube.payload import TextPayload
 from lamina.text.base import Fact, Operation, Turn
+from lamina.text.english.slots import stems
 from lamina.text.extraction import RulesExtractor
-from lamina.text.slots import stems
 from lamina.text.update import RulesUpdater
 
 START = datetime(2024, 3, 25, 13, tzinfo=UTC)

@@ -139,7 +139,7 @@ def _sizes(sizes: list[Mapping[str, Any]]) -> Table:
 
 
 def _systems(systems: Mapping[str, Mapping[str, Any]]) -> Table:
-    keys = dict.fromkeys(key for scores in systems.values() for key in scores if key != "by_category")
+    keys = dict.fromkeys(key for scores in systems.values() for key in scores if not key.startswith("by_"))
     rows = tuple((key, *(_cell(scores.get(key)) for scores in systems.values())) for key in keys)
     return Table("All questions", ("", *systems), rows)
 

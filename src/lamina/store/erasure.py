@@ -26,6 +26,7 @@ from pathlib import Path
 from lamina.store.blobs import BlobStore
 from lamina.store.connection import BUSY_MS
 from lamina.store.migrations import backups
+from lamina.store.snapshot import index_folder
 
 _NAME = "erasing"
 _REBUILD, _CHECKPOINT = "rebuild", "checkpoint"

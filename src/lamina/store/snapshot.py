@@ -111,9 +111,14 @@ def remove_all(store: Store) -> None:
         shutil.rmtree(base, ignore_errors=True)
 
 
+def index_folder(database: Path) -> Path:
+    """Where the snapshots of all scopes of a database live."""
+    return database.with_name(f"{database.name}-index")
+
+
 def _base(store: Store) -> Path | None:
     path = getattr(store, "path", None)
-    return path.with_name(f"{path.name}-index") if isinstance(path, Path) else None
+    return index_folder(path) if isinstance(path, Path) else None
 
 
 def _identity(store: Store) -> str:

@@ -39,7 +39,7 @@ def identity(name: str, value: object) -> str | None:
     return value
 
 
-def scope_of(tenant: str, *, required: bool = True, **ids: object) -> Scope:
+def scope_of(tenant: str, ids: Mapping[str, object], *, required: bool = True) -> Scope:
     """A scope from ``user_id``, ``agent_id``, ``run_id``; at least one of them unless not ``required``."""
     bound = {_FIELD[name]: identity(name, ids.get(name)) for name in IDENTITY}
     if required and not any(bound.values()):
@@ -71,7 +71,7 @@ def scope_and_filter(
             if given.setdefault(name, value) != value:
                 raise InvalidInput(f"{name} is given twice: {short(given[name])} and {short(value)} in filters.")
     named_inside = any(name in rest for name in IDENTITY)
-    return scope_of(tenant, required=not named_inside, **given), rest
+    return scope_of(tenant, given, required=not named_inside), rest
 
 
 def clean_text(name: str, text: object, limit: int = MAX_QUERY) -> str:

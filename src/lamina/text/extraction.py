@@ -19,17 +19,17 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from lamina.cube.cube import Claim
-from lamina.text import attributes, families
 from lamina.text.base import Fact, Turn
-from lamina.text.clause import Clause, expand, parse
-from lamina.text.entities import entities, keywords, names_inside
-from lamina.text.lexicon import ADVERBS, FEMALE_KIN, MALE_KIN, OPENERS, RELATIONS, STOP, THIRD, words
-from lamina.text.readings import Found
-from lamina.text.sentences import clauses, sentences
-from lamina.text.slots import is_functional
-from lamina.text.third_person import rewrite
+from lamina.text.english import attributes, families
+from lamina.text.english.clause import Clause, expand, parse
+from lamina.text.english.entities import entities, keywords, names_inside
+from lamina.text.english.lexicon import ADVERBS, FEMALE_KIN, MALE_KIN, OPENERS, RELATIONS, STOP, THIRD, words
+from lamina.text.english.readings import Found
+from lamina.text.english.sentences import clauses, sentences
+from lamina.text.english.slots import is_functional
+from lamina.text.english.third_person import rewrite
+from lamina.text.english.verbs import form
 from lamina.text.time import TimeSpan, format_date, resolve
-from lamina.text.verbs import form
 
 _WORD = re.compile(r"\w[\w'’@.+-]*")
 # Openers that a fact can do without. "Right", "now" and the like may carry meaning at its head.

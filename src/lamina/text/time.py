@@ -17,11 +17,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
-from lamina.text import calendar
-from lamina.text.calendar import Interval
-from lamina.text.numbers import NUMBER, parse_number
-from lamina.text.time_grammar import WEEKDAYS, Context
-from lamina.text.time_rules import RULES, TRIGGERS, Rule
+from lamina.text.english import calendar
+from lamina.text.english.calendar import Interval
+from lamina.text.english.numbers import NUMBER, parse_number
+from lamina.text.english.time_grammar import WEEKDAYS, Context
+from lamina.text.english.time_rules import RULES, TRIGGERS, Rule
 
 Relation = Literal["at", "since", "until", "for", "before", "after"]
 

@@ -25,9 +25,9 @@ from datetime import datetime
 
 from lamina.cube.cube import Claim, MemCube
 from lamina.text.base import Fact, Operation
-from lamina.text.lexicon import ADVERBS, STOP, words
-from lamina.text.numbers import parse_number
-from lamina.text.slots import (
+from lamina.text.english.lexicon import ADVERBS, STOP, words
+from lamina.text.english.numbers import parse_number
+from lamina.text.english.slots import (
     IMMUTABLE,
     base,
     clash,

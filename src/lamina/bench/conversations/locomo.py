@@ -216,7 +216,7 @@ def _score(conversation: str, question: Question, ranker: Ranker, embedder: Loca
 
 
 def _summary(scores: Sequence[Scored], seed: int) -> dict[str, Any]:
-    """A system's row: means, the interval of recall@10, and the same means by category."""
+    """A system's row: means, the interval of recall@10, the means by category, and recall@10 by conversation."""
     talks: dict[str, list[float]] = {}
     for scored in scores:
         talks.setdefault(scored.conversation, []).append(scored.at[10].recall)
@@ -224,6 +224,9 @@ def _summary(scores: Sequence[Scored], seed: int) -> dict[str, Any]:
     for category in SCORED:
         if of_it := [scored for scored in scores if scored.category == category]:
             row["by_category"][CATEGORIES[category]] = {"questions": len(of_it), **_means(of_it)}
+    row["by_conversation"] = {
+        name: {"questions": len(recalls), "recall@10": sum(recalls) / len(recalls)} for name, recalls in talks.items()
+    }
     return row
 
 

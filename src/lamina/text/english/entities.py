@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 
-from lamina.text.lexicon import ADVERBS, OPENERS, STOP, words
-from lamina.text.slots import stem
+from lamina.text.english.lexicon import ADVERBS, OPENERS, STOP, words
+from lamina.text.english.slots import stem
 
 _SMALL = r"(?:of|de|del|la|the|and|&)"
 _CAPITAL = r"[A-Z][\w'’-]*[\w+]"

@@ -12,8 +12,8 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from lamina.text.lexicon import ADVERBS, OPENERS, PRONOUNS, words
-from lamina.text.verbs import BE, DO, FORMS, HAVE, MODALS, form, is_base, is_ing_verb, is_participle, lemma
+from lamina.text.english.lexicon import ADVERBS, OPENERS, PRONOUNS, words
+from lamina.text.english.verbs import BE, DO, FORMS, HAVE, MODALS, form, is_base, is_ing_verb, is_participle, lemma
 
 Modality = Literal["asserted", "plan", "hypothetical", "reported"]
 Tense = Literal["present", "past", "perfect"]

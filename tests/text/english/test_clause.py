@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lamina.text.clause import expand, parse
+from lamina.text.english.clause import expand, parse
 
 # sentence | subject | verb | rest | tense | marks: n negated, e ended, plan / hypothetical / reported
 TABLE = """

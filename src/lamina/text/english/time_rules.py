@@ -12,10 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from re import Match
 
-from lamina.text import time_grammar as grammar
-from lamina.text.calendar import SEASON_START, Interval
-from lamina.text.numbers import NUMBER
-from lamina.text.time_grammar import HOLIDAYS, MONTHS, ORDINALS, WEEKDAYS, Context
+from lamina.text.english import time_grammar as grammar
+from lamina.text.english.calendar import SEASON_START, Interval
+from lamina.text.english.numbers import NUMBER
+from lamina.text.english.time_grammar import HOLIDAYS, MONTHS, ORDINALS, WEEKDAYS, Context
 
 _MONTH = "|".join(sorted(MONTHS, key=len, reverse=True))
 _DAY = "|".join(name for name in WEEKDAYS if name.endswith("day"))

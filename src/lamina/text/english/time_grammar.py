@@ -1,6 +1,6 @@
 """What each kind of temporal expression means: one function from a match to an interval.
 
-``lamina.text.time_rules`` says which words lead here. A function returns an interval on the anchor's calendar,
+``lamina.text.english.time_rules`` says which words lead here. A function returns an interval on the anchor's calendar,
 or ``None``: what cannot be resolved gets no date, never today's. Ambiguous numeric dates (03/04/2023) are not
 resolved. Dates without a year, and bare weekdays, look back if their sentence does, else ahead.
 """
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from re import Match
 
-from lamina.text import calendar as cal
-from lamina.text.calendar import Interval
-from lamina.text.numbers import parse_number
+from lamina.text.english import calendar as cal
+from lamina.text.english.calendar import Interval
+from lamina.text.english.numbers import parse_number
 
 _MONTH_NAMES = [
     "january",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from lamina.text.clause import Clause
-from lamina.text.families_life import LIFE
-from lamina.text.families_things import THINGS
-from lamina.text.family import Family
-from lamina.text.readings import Found
-from lamina.text.slots import normal
+from lamina.text.english.clause import Clause
+from lamina.text.english.families_life import LIFE
+from lamina.text.english.families_things import THINGS
+from lamina.text.english.family import Family
+from lamina.text.english.readings import Found
+from lamina.text.english.slots import normal
 
 # The order matters where two rows of a verb fit: "I'm a nurse" comes after everything else that one can be.
 FAMILIES: tuple[Family, ...] = LIFE + THINGS

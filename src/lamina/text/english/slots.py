@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import Stemmer
 
-from lamina.text.lexicon import REGIONS, words
+from lamina.text.english.lexicon import REGIONS, words
 
 FUNCTIONAL = words("residence employer title marital partner phone email address diet regime age school major")
 FUNCTIONAL_PREFIXES = ("favourite.", "count.", "uses.", "phone.", "email.", "address.")

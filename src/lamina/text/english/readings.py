@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from lamina.text.clause import Clause
-from lamina.text.lexicon import (
+from lamina.text.english.clause import Clause
+from lamina.text.english.lexicon import (
     ANIMALS,
     CATEGORIES,
     COUNTABLE,
@@ -25,8 +25,8 @@ from lamina.text.lexicon import (
     STOP,
     words,
 )
-from lamina.text.numbers import parse_number
-from lamina.text.slots import normal, stem
+from lamina.text.english.numbers import parse_number
+from lamina.text.english.slots import normal, stem
 
 Kind = Literal["state", "event", "done", "end"]
 

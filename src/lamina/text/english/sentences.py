@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from lamina.text.verbs import FORMS
+from lamina.text.english.verbs import FORMS
 
 MAX_SENTENCE = 600  # characters; longer runs are tables, code or encoded data, cut at white space
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from lamina.text import readings
-from lamina.text.family import Family, family
-from lamina.text.lexicon import ANIMALS, CATEGORIES, HABITS
-from lamina.text.numbers import NUMBER
-from lamina.text.readings import CAP, NAME, SOME, STOPS, THING
+from lamina.text.english import readings
+from lamina.text.english.family import Family, family
+from lamina.text.english.lexicon import ANIMALS, CATEGORIES, HABITS
+from lamina.text.english.numbers import NUMBER
+from lamina.text.english.readings import CAP, NAME, SOME, STOPS, THING
 
 THINGS: tuple[Family, ...] = (
     # tastes

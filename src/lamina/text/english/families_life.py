@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from lamina.text import readings
-from lamina.text.family import Family, family
-from lamina.text.lexicon import PARTNERS
-from lamina.text.numbers import NUMBER
-from lamina.text.readings import DIETS, END, NAME, PERSON, REGIMES, SCHOOL, SINCE_JOB, SOME, THING
+from lamina.text.english import readings
+from lamina.text.english.family import Family, family
+from lamina.text.english.lexicon import PARTNERS
+from lamina.text.english.numbers import NUMBER
+from lamina.text.english.readings import DIETS, END, NAME, PERSON, REGIMES, SCHOOL, SINCE_JOB, SOME, THING
 
 LIFE: tuple[Family, ...] = (
     # where one lives

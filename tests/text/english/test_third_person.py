@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lamina.text.third_person import agree, rewrite
+from lamina.text.english.third_person import agree, rewrite
 
 CASES = [
     ("I live in Boston.", "Anna lives in Boston."),

@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from datetime import datetime
 
-from lamina.text.clause import Clause
-from lamina.text.lexicon import CATEGORIES, PARTNERS, RELATIONS, words
-from lamina.text.readings import NAME, PERSON, PHRASE, VAGUE_FAVOURITE, Found, head_noun
-from lamina.text.slots import normal, stem
+from lamina.text.english.clause import Clause
+from lamina.text.english.lexicon import CATEGORIES, PARTNERS, RELATIONS, words
+from lamina.text.english.readings import NAME, PERSON, PHRASE, VAGUE_FAVOURITE, Found, head_noun
+from lamina.text.english.slots import normal, stem
 from lamina.text.time import resolve
 
 _OWNER = re.compile(r"^(?P<owner>(?:[Mm]y|[Oo]ur) (?:[\w-]+ ){0,2}?[\w-]+|[A-Z][\w-]+)'s? (?P<noun>[\w' -]+)$")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from lamina.text.lexicon import words
+from lamina.text.english.lexicon import words
 
 Form = Literal["base", "s", "past", "participle", "ing"]
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 
-from lamina.text.lexicon import STOP, words
-from lamina.text.numbers import parse_number
-from lamina.text.verbs import FORMS, MODALS, is_participle, third_person
+from lamina.text.english.lexicon import STOP, words
+from lamina.text.english.numbers import parse_number
+from lamina.text.english.verbs import FORMS, MODALS, is_participle, third_person
 
 _ADVERB = (
     r"(?:no longer|also|always|last|first|once|just|never|now|often|only|probably|really|recently|still|then|usually"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lamina.text.sentences import MAX_SENTENCE, clauses, sentences
+from lamina.text.english.sentences import MAX_SENTENCE, clauses, sentences
 
 
 def cut(text: str) -> list[str]:

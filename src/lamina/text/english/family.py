@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from lamina.text.readings import Check, Kind
+from lamina.text.english.readings import Check, Kind
 
 
 @dataclass(frozen=True, slots=True)
