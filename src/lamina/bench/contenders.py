@@ -21,19 +21,27 @@ BATCH = 1_000  # messages written at a time
 
 
 class Meter:
-    """An ``Embedder`` that counts the seconds its encoder takes."""
+    """An ``Embedder`` that counts the seconds its encoder takes, and can hand out again what it computed."""
 
-    def __init__(self, encoder: Embedder) -> None:
+    def __init__(self, encoder: Embedder, *, keep: bool = False) -> None:
         self.name = encoder.name
         self.dimension = encoder.dimension
         self.seconds = 0.0
+        self._kept: dict[str, NDArray[np.float32]] | None = {} if keep else None
         self._encoder = encoder
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         begin = time.perf_counter()
         vectors = self._encoder.encode(texts)
         self.seconds += time.perf_counter() - begin
+        if self._kept is not None:
+            self._kept |= zip(texts, vectors, strict=True)
         return vectors
+
+    def again(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """The vectors of texts that were encoded before; needs ``keep``."""
+        assert self._kept is not None
+        return np.stack([self._kept[text] for text in texts])
 
     def forget(self, texts: Iterable[str]) -> None:
         self._encoder.forget(texts)
@@ -68,9 +76,7 @@ class Lamina:
         self._infer = infer
 
     def add_batch(self, texts: Sequence[str]) -> None:
-        for start in range(0, len(texts), BATCH):
-            items = [{"messages": text, "user_id": USER} for text in texts[start : start + BATCH]]
-            self._memory.add_batch(items, infer=self._infer)
+        self._memory.add_batch([{"messages": text, "user_id": USER} for text in texts], infer=self._infer)
 
     def add_one(self, text: str) -> None:
         self._memory.add(text, user_id=USER, infer=self._infer)
@@ -88,7 +94,6 @@ class Mem0:
     name = "mem0"
 
     def __init__(self, folder: Path, embedder: Embedder) -> None:
-        self._embedder = embedder
         self._open = open_mem0(folder, embedder)
         self._memory: Any = self._open.__enter__()
 
@@ -98,16 +103,16 @@ class Mem0:
     def add_one(self, text: str) -> None:
         self._memory.add(text, user_id=USER, infer=False)
 
-    def fill(self, texts: Sequence[str]) -> None:
+    def fill(self, texts: Sequence[str], vectors: NDArray[np.float32]) -> None:
         """Put memories straight into its vector store, in batches, as ``add`` would have written them.
 
         For sizes at which ``add`` would take an hour; it leaves the history out, so it flatters mem0.
         """
         for start in range(0, len(texts), BATCH):
             part = texts[start : start + BATCH]
-            vectors = self._embedder.encode(part).tolist()
+            rows = vectors[start : start + BATCH].tolist()
             identities = [str(uuid.uuid4()) for _ in part]
-            self._memory.vector_store.insert(vectors, [_payload(text) for text in part], identities)
+            self._memory.vector_store.insert(rows, [_payload(text) for text in part], identities)
 
     def search(self, query: str, k: int) -> list[str]:
         return [row["memory"] for row in self._memory.search(query, filters={"user_id": USER}, top_k=k)["results"]]

@@ -1,9 +1,9 @@
 """``lamina bench throughput``: how fast memories go in and come out, at growing sizes, beside mem0.
 
 Everything is in one scope of one store on disk. Both contenders get the same texts and vectors, are warmed
-equally, and answer the same questions in turn; times are medians. Up to ``real`` memories the encoder is
-MiniLM and rates of adding include it; above, embedding would take minutes and say nothing about a store,
-so vectors come from ``synthetic.WordVectors`` and no rate of adding is stated that includes embedding.
+equally, add the same lists and answer the same questions in turn; search times are medians. Up to ``real``
+memories the encoder is MiniLM and rates of adding include it; above, embedding would take minutes and say
+nothing about a store, so vectors come from ``synthetic.WordVectors`` and no rate of adding includes it.
 
 mem0 adds one message at a time and commits each, so beyond the smallest size its store is filled through
 its own ``vector_store.insert``, which leaves its history out: that flatters it. Above 100,000 it is left
@@ -18,13 +18,13 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from lamina.bench import mem0_peer
 from lamina.bench.card import Claim, Measurement, Scale
-from lamina.bench.contenders import Contender, Lamina, Mem0, Meter
+from lamina.bench.contenders import BATCH, Contender, Lamina, Mem0, Meter
 from lamina.bench.probe import probe
 from lamina.bench.synthetic import Chatter, WordVectors
 from lamina.llm.base import Embedder
@@ -38,9 +38,9 @@ _ABOUT_VECTORS = (
     "embedding. p50_ms and p95_ms are of a search for 10 memories without the embedding of the question."
 )
 _ABOUT_ADDING = (
-    "batch: lamina add_batch of 1,000 a call, mem0 add of a list; single: one add a message; infer: add_batch that "
-    "also extracts and compares facts. Above {small:,} mem0 was filled through its vector_store.insert, because its "
-    "add would take too long; its history is then empty."
+    "batch: lamina add_batch, mem0 add of a list, the same lists in turn; single: one add a message; infer: add_batch "
+    "that also extracts and compares facts. Above {small:,} mem0 was filled through its vector_store.insert, because "
+    "its add would take too long; its history is then empty. first_search_s builds what searching needs."
 )
 _ABOUT_OPENING = (
     "open_s and peak_mib: a fresh process opens the store and answers 20 questions; seconds to the first answer, and "
@@ -49,6 +49,7 @@ _ABOUT_OPENING = (
 
 Record = dict[str, Any]
 Note = Callable[[str], None]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,6 @@ def run(seed: int, scale: Scale, note: Note) -> tuple[list[Measurement], list[Re
     records: list[Record] = []
     for size in plan.sizes:
         encoder: Embedder = model if size <= plan.real else WordVectors()
-        note(f"{size:,} memories ({encoder.name})")
         with tempfile.TemporaryDirectory(prefix="lamina-throughput-") as folder:
             records += _size(Path(folder), chatter.messages(size + plan.singles), encoder, questions, plan, note)
     return _measurements(plan, records), records, _notes(plan)
@@ -114,95 +114,116 @@ def run(seed: int, scale: Scale, note: Note) -> tuple[list[Measurement], list[Re
 # -- one size ------------------------------------------------------------------------------------
 
 
+@dataclass(slots=True)
+class _Arm:
+    """A contender with what is known of it so far."""
+
+    contender: Contender
+    meter: Meter
+    record: Record
+
+    def timed(self, work: Callable[[Contender, T], object], given: T) -> _Took:
+        before = self.meter.seconds
+        begin = time.perf_counter()
+        work(self.contender, given)
+        return _Took(time.perf_counter() - begin, self.meter.seconds - before)
+
+
+@dataclass(frozen=True, slots=True)
+class _Took:
+    """Seconds of a call, and how many of them its encoder took."""
+
+    total: float
+    embedding: float
+
+    @property
+    def apart(self) -> float:
+        return self.total - self.embedding
+
+
 def _size(
     folder: Path, texts: list[str], encoder: Embedder, questions: list[str], plan: Plan, note: Note
 ) -> list[Record]:
     size = len(texts) - plan.singles
-    real = size <= plan.real
     bulk, singles = texts[:size], texts[size:]
-    meter = Meter(encoder)
-    ours = Lamina(_new(folder / "lamina"), meter)
-    record: Record = {"memories": size, "system": "lamina", "encoder": encoder.name}
-    record |= _rates("batch", _timed(lambda: ours.add_batch(bulk), meter), size, real)
-    record |= _rates("single", _timed(lambda: _one_by_one(ours, singles), meter), len(singles), real)
-    if size == plan.sizes[0]:
-        record |= _inferring(_new(folder / "infer"), bulk, Meter(encoder))
-    arms: list[tuple[Contender, Meter, Record]] = [(ours, meter, record)]
+    arms = [_arm(Lamina, folder, encoder, size)]
     if mem0_peer.installed() and size <= _MEM0_LARGEST:
-        note(f"{size:,} memories: filling mem0")
-        arms.append(_mem0(_new(folder / "mem0"), bulk, singles, encoder, plan))
+        arms.append(_arm(Mem0, folder, encoder, size))
+    note(f"{size:,} memories ({encoder.name}): adding")
+    if size == plan.sizes[0]:
+        _add(arms, bulk, singles, True)
+        arms[0].record |= _inferring(_new(folder / "infer"), bulk, encoder)
+    else:
+        _add(arms[:1], bulk, singles, size <= plan.real)
+        for arm in arms:
+            if isinstance(arm.contender, Mem0):
+                note(f"{size:,} memories: filling mem0")
+                arm.contender.fill(texts, arms[0].meter.again(texts))
     note(f"{size:,} memories: searching")
     _search(arms, questions, plan, size)
-    for contender, _, row in arms:
-        contender.close()
-        row |= probe(contender.name, folder / contender.name, encoder.name, questions[:20])
-        row["disk_mib"] = _bytes(folder / contender.name) / 2**20
-    return [row for _, _, row in arms]
+    for arm in arms:
+        arm.contender.close()
+        home = folder / arm.contender.name
+        arm.record |= probe(arm.contender.name, home, encoder.name, questions[:20])
+        arm.record["disk_mib"] = _bytes(home) / 2**20
+    return [arm.record for arm in arms]
 
 
-def _mem0(
-    folder: Path, bulk: list[str], singles: list[str], encoder: Embedder, plan: Plan
-) -> tuple[Contender, Meter, Record]:
-    """mem0 with the same memories; its own ``add`` at the smallest size, where its rate is taken."""
-    meter = Meter(encoder)
-    theirs = Mem0(folder, meter)
-    record: Record = {"memories": len(bulk), "system": "mem0", "encoder": encoder.name}
-    if len(bulk) == plan.sizes[0]:
-        record |= _rates("batch", _timed(lambda: theirs.add_batch(bulk), meter), len(bulk), True)
-        record |= _rates("single", _timed(lambda: _one_by_one(theirs, singles), meter), len(singles), True)
-    else:
-        theirs.fill([*bulk, *singles])
-    return theirs, meter, record
+def _arm(kind: type[Lamina] | type[Mem0], folder: Path, encoder: Embedder, size: int) -> _Arm:
+    meter = Meter(encoder, keep=kind is Lamina)
+    record: Record = {"memories": size, "system": kind.name, "encoder": encoder.name}
+    return _Arm(kind(_new(folder / kind.name), meter), meter, record)
 
 
-def _inferring(folder: Path, texts: list[str], meter: Meter) -> Record:
-    """The same batch with facts extracted and compared, which mem0 does with a language model only."""
-    inferring = Lamina(folder, meter, infer=True)
-    seconds, _ = _timed(lambda: inferring.add_batch(texts), meter)
-    inferring.close()
-    return {"infer_per_s": len(texts) / seconds}
+def _add(arms: Sequence[_Arm], bulk: list[str], singles: list[str], real: bool) -> None:
+    """Contenders add the same parts in turn. A rate is of all parts, so that no slow one is left out."""
+    step = min(BATCH, max(1, len(bulk) // 5))
+    parts = [bulk[start : start + step] for start in range(0, len(bulk), step)]
+    batched: list[list[_Took]] = [[] for _ in arms]
+    for part, (place, arm) in product(parts, enumerate(arms)):
+        batched[place].append(arm.timed(lambda contender, texts: contender.add_batch(texts), part))
+    single: list[list[_Took]] = [[] for _ in arms]
+    for text, (place, arm) in product(singles, enumerate(arms)):
+        single[place].append(arm.timed(lambda contender, text: contender.add_one(text), text))
+    for place, arm in enumerate(arms):
+        arm.record |= _rates("batch", batched[place], len(bulk), real)
+        arm.record |= _rates("single", single[place], len(singles), real)
 
 
-def _search(arms: Sequence[tuple[Contender, Meter, Record]], questions: list[str], plan: Plan, size: int) -> None:
-    """Both contenders answer each question in turn, so that a busy moment of the machine hits both."""
-    slow = size == plan.sizes[-1] or size >= _MEM0_LARGEST
-    limits = [len(questions) - _WARM, plan.peer_questions if slow else len(questions) - _WARM]
-    times: list[list[tuple[float, float]]] = [[] for _ in arms]
-    for number, question in enumerate(questions):
-        for place, (contender, meter, _) in enumerate(arms):
-            if number >= _WARM + limits[place]:
-                continue
-            took = _timed(lambda: contender.search(question, _K), meter)  # noqa: B023 - called at once
-            if number >= _WARM:
-                times[place].append(took)
-    for (_, _, record), taken in zip(arms, times, strict=True):
-        apart = sorted(1e3 * (total - encoding) for total, encoding in taken)
-        record |= {"p50_ms": statistics.median(apart), "p95_ms": _quantile(apart, 0.95)}
-        if size <= plan.real:
-            whole = sorted(1e3 * total for total, _ in taken)
-            record |= {"p50_ms_with_embedding": statistics.median(whole)}
-            record |= {"p95_ms_with_embedding": _quantile(whole, 0.95)}
-        record["searches"] = len(taken)
-
-
-def _one_by_one(contender: Contender, texts: Sequence[str]) -> None:
-    for text in texts:
-        contender.add_one(text)
-
-
-def _timed(work: Callable[[], object], meter: Meter) -> tuple[float, float]:
-    """Seconds of ``work``, and how many of them its encoder took."""
-    before = meter.seconds
-    begin = time.perf_counter()
-    work()
-    return time.perf_counter() - begin, meter.seconds - before
-
-
-def _rates(kind: str, took: tuple[float, float], count: int, real: bool) -> Record:
+def _rates(kind: str, calls: Sequence[_Took], count: int, real: bool) -> Record:
     """Adds per second, without and (for a real encoder) with the seconds of embedding."""
-    total, encoding = took
-    rates = {f"{kind}_per_s_with_embedding": count / total} if real else {}
-    return rates | {f"{kind}_per_s": count / max(total - encoding, 1e-9)}
+    rates = {f"{kind}_per_s_with_embedding": count / sum(took.total for took in calls)} if real else {}
+    return rates | {f"{kind}_per_s": count / max(sum(took.apart for took in calls), 1e-9)}
+
+
+def _inferring(folder: Path, texts: list[str], encoder: Embedder) -> Record:
+    """The same memories with facts extracted and compared, which mem0 does with a language model only."""
+    arm = _Arm(Lamina(folder, encoder, infer=True), Meter(encoder), {})
+    took = arm.timed(lambda contender, texts: contender.add_batch(texts), texts)
+    arm.contender.close()
+    return {"infer_per_s_with_embedding": len(texts) / took.total}
+
+
+def _search(arms: Sequence[_Arm], questions: list[str], plan: Plan, size: int) -> None:
+    """Contenders answer each question in turn, so that a busy moment of the machine hits both."""
+    slow = size == plan.sizes[-1] or size >= _MEM0_LARGEST
+    times: list[list[_Took]] = [[] for _ in arms]
+    for number, question in enumerate(questions):
+        for place, arm in enumerate(arms):
+            if slow and place and number >= _WARM + plan.peer_questions:
+                continue
+            times[place].append(arm.timed(lambda contender, query: contender.search(query, _K), question))
+    for arm, (first, *taken) in zip(arms, times, strict=True):
+        del taken[: _WARM - 1]
+        arm.record["first_search_s"] = first.apart
+        arm.record |= _quantiles("", [1e3 * took.apart for took in taken])
+        if size <= plan.real:
+            arm.record |= _quantiles("_with_embedding", [1e3 * took.total for took in taken])
+        arm.record["searches"] = len(taken)
+
+
+def _quantiles(suffix: str, values: Sequence[float]) -> Record:
+    return {f"p50_ms{suffix}": statistics.median(values), f"p95_ms{suffix}": _quantile(sorted(values), 0.95)}
 
 
 # -- from records to claims ----------------------------------------------------------------------

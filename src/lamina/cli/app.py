@@ -21,6 +21,7 @@ from lamina.cli.forget import forget
 from lamina.cli.history import history
 from lamina.cli.list import list_
 from lamina.cli.search import search
+from lamina.cli.serve import serve
 from lamina.cli.show import show
 from lamina.cli.systems import systems
 from lamina.cli.transfer import export, import_
@@ -45,7 +46,7 @@ _PANELS = {
         "chat": chat,
     },
     "Correct and erase": {"update": update, "delete": delete, "forget": forget},
-    "Move": {"import": import_, "export": export},
+    "Move and serve": {"import": import_, "export": export, "serve": serve},
     "Look inside": {"demo": demo, "doctor": doctor, "systems": systems, "bench": bench},
 }
 for _panel, _verbs in _PANELS.items():

@@ -32,10 +32,15 @@ _CITATION = re.compile(r"\[(\d{1,3})\]")
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """One numbered line of the block: what was said, by whom (if known), when, and the hit it comes from."""
+    """One numbered line of the block: what was said, by whom (if known), when, and the hit it comes from.
+
+    ``meaning`` is the fact taken from it that matches best, with names and dates instead of "I" and "yesterday":
+    a small model that reads both answers more questions right than with either alone.
+    """
 
     number: int
     text: str
+    meaning: str | None
     speaker: str | None
     at: datetime
     hit: Hit
@@ -67,13 +72,11 @@ def quotes(hits: Sequence[Hit], *, question: str = "", limit: int = QUOTES) -> l
 
 def _quote(number: int, cube: MemCube, hit: Hit) -> Quote:
     said = cube.header.utterance
-    text = cube.text
-    if len(text) > LONGEST and hit.cube is not cube:
-        text = hit.cube.text  # the matching fact of a long turn, rather than the turn's beginning
-    text = _plain(text)
+    text, fact = _shortened(cube.text), _shortened(hit.cube.text)
     return Quote(
         number=number,
-        text=text if len(text) <= LONGEST else text[: LONGEST - 1] + "…",
+        text=text,
+        meaning=fact if fact != text else None,
         speaker=_plain(said.speaker) if said else None,
         at=cube.header.recorded,
         hit=hit,
@@ -104,7 +107,8 @@ def _line(quote: Quote, now: datetime) -> str:
     ended = quote.hit.cube.header.superseded
     outdated = quote.hit.superseded_by is not None or (ended is not None and ended <= now)
     past = " (no longer current)" if outdated else ""
-    return f'[{quote.number}] {who}{past}: "{quote.text}"'
+    meaning = f' Meaning: "{quote.meaning}"' if quote.meaning else ""
+    return f'[{quote.number}] {who}{past}: "{quote.text}"{meaning}'
 
 
 def day(moment: datetime) -> str:
@@ -143,7 +147,7 @@ def cited(text: str, question: str, lines: Sequence[Quote]) -> tuple[Quote, ...]
     if explicit:
         return explicit
     asked, said = set(terms(question)), set(terms(text))
-    holds = {quote.number: set(terms(f"{quote.text} {quote.hit.cube.text}")) for quote in lines}
+    holds = {quote.number: set(terms(f"{quote.text} {quote.meaning or ''}")) for quote in lines}
     needed = (said - asked or said) & set().union(*holds.values())
     chosen: list[Quote] = []
     while needed:  # the quote with most of them first; of equals the one closest to the question
@@ -151,6 +155,11 @@ def cited(text: str, question: str, lines: Sequence[Quote]) -> tuple[Quote, ...]
         chosen.append(best)
         needed -= holds[best.number]
     return tuple(sorted(chosen, key=lambda quote: quote.number))
+
+
+def _shortened(text: str) -> str:
+    text = _plain(text)
+    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
 
 
 def _plain(text: str) -> str:
