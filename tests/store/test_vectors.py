@@ -131,3 +131,18 @@ def test_saved_and_loaded(tmp_path: Path, exact_rows: int) -> None:
     rows, scores = loaded.search(vectors[3], 5)
     assert rows[:2].tolist() == [3, 400]
     np.testing.assert_allclose(scores, np.append(vectors, vectors[3:4], axis=0)[rows] @ vectors[3], atol=1e-6)
+
+
+@pytest.mark.parametrize("exact_rows", [10, 1_000])
+def test_many_searches_equal_single_ones(exact_rows: int) -> None:
+    rng = np.random.default_rng(11)
+    rows = rng.standard_normal((300, 16)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    index = VectorIndex(exact_rows=exact_rows)
+    index.extend(list(rows))
+    allowed = rng.random(300) < 0.4
+    for (many, scores), query in zip(index.search_many(rows[:130], 7, allowed), rows[:130], strict=True):
+        one, expected = index.search(query, 7, allowed)
+        np.testing.assert_array_equal(many, one)
+        np.testing.assert_allclose(scores, expected, atol=1e-6)
+    assert all(len(found) == 0 for found, _ in index.search_many(rows[:3], 7, np.zeros(300, bool)))

@@ -168,11 +168,11 @@ class ScopeIndex:
         """For each row of ``vectors`` (m, d): key and cosine of the ``n`` nearest open facts, best first."""
         with self.lock:
             facts = self.visible() & (self.table["kind"] == FACT)
-            found = []
-            for vector in vectors:
-                rows, scores = self.vectors.search(vector, n, facts)
-                found.append(list(zip(self.table["key"][rows].tolist(), scores.tolist(), strict=True)))
-            return found
+            keys = self.table["key"]
+            return [
+                list(zip(keys[rows].tolist(), scores.tolist(), strict=True))
+                for rows, scores in self.vectors.search_many(vectors, n, facts)
+            ]
 
     def _open_rows(self) -> Mask:
         if self._open is None:

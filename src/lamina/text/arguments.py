@@ -31,6 +31,10 @@ def identity(name: str, value: object) -> str | None:
     if not isinstance(value, str) or not value.strip():
         raise InvalidInput(f"{name}={short(value)}: pass a non-empty string.", code="VALIDATION_002")
     value = value.strip()
+    if value == "*":
+        raise InvalidInput(
+            f"{name}='*' means everybody: it selects in filters, but owns nothing.", code="VALIDATION_002"
+        )
     if len(value) > 255 or any(c.isspace() or ord(c) < 32 for c in value):
         raise InvalidInput(
             f"{name}={short(value)}: ids have at most 255 characters and no white space.", code="VALIDATION_002"

@@ -8,7 +8,7 @@ from typing import Any
 from lamina.cube.cube import MemCube
 from lamina.store.base import Event, Store
 from lamina.text.base import Hit
-from lamina.text.ingestion import Outcome
+from lamina.text.decisions import Outcome
 
 # How the log's actions are called in a memory's history (mem0 knows ADD, UPDATE and DELETE).
 _HISTORY_EVENT = {
@@ -103,7 +103,6 @@ def _history_row(event: Event, versions: dict[int, MemCube]) -> dict[str, Any]:
     kind = _HISTORY_EVENT[event.action]
     current, previous = versions.get(event.version), versions.get(event.version - 1)
     old = current if kind == "DELETE" else previous
-    utterance = current.header.utterance if current else None
     return {
         "id": event.hash[:16],
         "memory_id": event.cube,
@@ -115,6 +114,10 @@ def _history_row(event: Event, versions: dict[int, MemCube]) -> dict[str, Any]:
         "created_at": iso(current.header.created) if current else iso(event.at),
         "updated_at": iso(event.at),
         "is_deleted": kind == "DELETE",
-        "actor_id": event.actor,
-        "role": utterance.role if utterance else None,
-    }
+    } | _speaker(current, event)
+
+
+def _speaker(cube: MemCube | None, event: Event) -> dict[str, Any]:
+    """Who said it, from the memory itself: the log knows roles only."""
+    said = cube.header.utterance if cube else None
+    return {"actor_id": said.speaker if said else event.actor, "role": said.role if said else event.actor}

@@ -1,0 +1,251 @@
+"""Carries out what the updater decides about each fact, inside the transaction that stores it.
+
+An ``Updater`` is pure: it compares a fact with what is known and says what to do. This file finds what is
+known (open facts with the slots the updater asks for, and the nearest by cosine, including those this very
+call has written) and turns each ``Operation`` into writes with lineage, sources and a log entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+import numpy as np
+
+from lamina.cube.cube import Header, Lineage, MemCube, Provenance, Scope, Source
+from lamina.cube.payload import TextPayload
+from lamina.store.base import Store, Transaction, Vector, Write
+from lamina.store.growing import Growing
+from lamina.store.index import ScopeIndex
+from lamina.text.base import Fact, Operation, Updater
+
+NEAREST = 10  # memories a new fact is compared with (Mem0, arXiv 2504.19413, section 2.1: s = 10)
+_POOL = 40  # nearest facts of any subject, from which those of the same subject are taken
+_MENTION = 0.05  # importance gained each time something is said again; ours
+
+# What the log says of each operation. The log outlives what is forgotten, so it quotes nothing anybody said.
+_RULES = {
+    "add": "new",
+    "noop": "said again",
+    "augment": "said again with more detail",
+    "supersede": "another value",
+    "close": "ended",
+    "late": "older than what is known",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one turn or fact: the mem0 event, the memory it concerns, and why."""
+
+    event: str  # ADD, UPDATE, DELETE, NONE
+    cube: MemCube
+    reason: str
+    previous: MemCube | None = None
+
+
+@dataclass(slots=True)
+class Pending:
+    """A fact waiting for its decision: its turn, its vector, what extracted it, and what is near it."""
+
+    fact: Fact
+    turn: MemCube
+    vector: Vector
+    extractor: str
+    nearest: list[tuple[MemCube, float]] = field(default_factory=list)
+
+
+class Decisions:
+    """The decisions of one call in one scope: it sees what is stored and what it has written itself."""
+
+    def __init__(self, tx: Transaction, store: Store, updater: Updater, scope: Scope) -> None:
+        self._tx = tx
+        self._store = store
+        self._updater = updater
+        self._scope = scope
+        self._recent = _Recent()
+        self._closed: set[str] = set()
+
+    def apply(self, pending: Sequence[Pending], index: ScopeIndex) -> list[Outcome]:
+        """Decide and write each fact, in order. ``index`` is that of the scope, without this call's facts."""
+        found = index.nearest_facts(np.stack([item.vector for item in pending]), _POOL)
+        keys = sorted({key for row in found for key, _ in row})
+        cubes = dict(zip(keys, self._store.load(keys), strict=True))
+        for item, row in zip(pending, found, strict=True):
+            item.nearest = [(cubes[key], score) for key, score in row]
+        return [self._decide(item) for item in pending]
+
+    def _decide(self, item: Pending) -> Outcome:
+        claim = item.fact.claim
+        slots = self._updater.slots_to_compare(claim)
+        known = {cube.id: cube for slot in slots for cube in self._tx.claims(self._scope, claim.subject, slot)}
+        observed = item.turn.header.recorded
+        operation = self._updater.decide(item.fact, observed, list(known.values()), self._nearest(item))
+        item.fact = operation.fact  # "switched from tea to coffee" is filed where tea was
+        return self._carry_out(operation, item)
+
+    def _nearest(self, item: Pending) -> list[tuple[MemCube, float]]:
+        """Open facts of the same subject, most similar first: stored ones in their newest version, and recent."""
+        subject = item.fact.claim.subject.casefold()
+        near = {cube.id: (cube, score) for cube, score in item.nearest if _subject(cube) == subject}
+        near |= {cube.id: (cube, score) for cube, score in self._recent.near(subject, item.vector)}
+        still_open = [pair for id, pair in near.items() if id not in self._closed]
+        return sorted(still_open, key=lambda pair: (-pair[1], pair[0].id))[:NEAREST]
+
+    # -- one operation each ----------------------------------------------------------------------
+
+    def _carry_out(self, op: Operation, item: Pending) -> Outcome:
+        if op.kind == "noop":
+            return self._mention(op, item)
+        if op.kind == "augment":
+            return self._augment(op, item)
+        if op.kind == "late":
+            return self._late(op, item)
+        cube = self._fact_cube(item)
+        self._insert(cube, op, item)
+        if op.kind == "add" or op.target is None:
+            return Outcome("ADD", cube, op.reason)
+        self._end(op.target, by=cube, op=op)
+        if op.kind == "supersede":
+            return Outcome("UPDATE", cube, op.reason, previous=op.target)
+        return Outcome("DELETE", op.target, op.reason, previous=op.target)  # an ending; the news itself is kept
+
+    def _mention(self, op: Operation, item: Pending) -> Outcome:
+        """Said again: the memory keeps every turn it rests on, so that forgetting reaches them all."""
+        old = self._current(op)
+        header = replace(
+            old.header,
+            version=old.header.version + 1,
+            provenance=replace(old.header.provenance, sources=(*old.header.provenance.sources, _source(item))),
+            importance=min(1.0, old.header.importance + _MENTION),
+        )
+        self._revise(old, MemCube(header, old.payload), self._recent.vector(old.id), op, item)
+        return Outcome("NONE", MemCube(header, old.payload), op.reason)
+
+    def _augment(self, op: Operation, item: Pending) -> Outcome:
+        old, new = self._current(op), self._fact_cube(item)
+        sources = (*old.header.provenance.sources, *new.header.provenance.sources)
+        header = replace(
+            new.header,
+            id=old.id,
+            version=old.header.version + 1,
+            created=old.header.created,
+            provenance=replace(new.header.provenance, sources=sources),
+            lineage=Lineage(((old.id, old.header.version),), "augment"),
+        )
+        fuller = MemCube(header, new.payload)
+        self._revise(old, fuller, item.vector, op, item)
+        return Outcome("UPDATE", fuller, op.reason, previous=old)
+
+    def _late(self, op: Operation, item: Pending) -> Outcome:
+        """News from the past: stored as already closed by what is known since."""
+        assert op.target is not None
+        cube = self._fact_cube(item)
+        newer = op.target.header
+        header = replace(cube.header, superseded=newer.recorded, superseded_by=op.target.id, valid_to=_since(op.target))
+        late = MemCube(header, cube.payload)
+        self._tx.insert([Write(late, item.vector, actor=actor(item.turn), reason=_rule(op))])
+        return Outcome("ADD", late, op.reason)
+
+    def _current(self, op: Operation) -> MemCube:
+        assert op.target is not None
+        return self._tx.newest(op.target.id) or op.target
+
+    def _insert(self, cube: MemCube, op: Operation, item: Pending) -> None:
+        self._tx.insert([Write(cube, item.vector, actor=actor(item.turn), reason=_rule(op))])
+        self._recent.put(cube, item.vector)
+
+    def _revise(self, old: MemCube, new: MemCube, vector: Vector | None, op: Operation, item: Pending) -> None:
+        kept = self._store.vector(old.id) if vector is None else vector
+        write = Write(new, kept, actor=actor(item.turn), action=op.kind, reason=_rule(op))
+        self._tx.revise(write, expect=old.header.version)
+        self._recent.put(new, item.vector if kept is None else kept)
+
+    def _end(self, target: MemCube, *, by: MemCube, op: Operation) -> None:
+        at, until = by.header.recorded, _since(by)
+        self._tx.close(target.id, at=at, by=by.id, valid_to=until, action=op.kind, actor="rules", reason=_rule(op))
+        self._closed.add(target.id)
+
+    def _fact_cube(self, item: Pending) -> MemCube:
+        """The fact as a new memory: owner, metadata and expiry are those of its turn."""
+        fact, turn = item.fact, item.turn.header
+        header = Header(
+            semantic_type=_lasting_type(fact, turn.recorded),
+            scope=turn.scope,
+            recorded=turn.recorded,
+            expires=turn.expires,
+            valid_from=fact.valid_from,
+            valid_to=fact.valid_to,
+            provenance=Provenance((_source(item),), extractor=item.extractor),
+            lineage=Lineage(((turn.id, turn.version),), "extract"),
+            claim=fact.claim,
+            trust=turn.trust,
+            entities=fact.entities,
+            keywords=fact.keywords,
+            metadata=turn.metadata,
+        )
+        return MemCube(header, TextPayload(fact.text))
+
+
+class _Recent:
+    """Facts this call has written, by subject: the index of the scope cannot see them yet."""
+
+    def __init__(self) -> None:
+        self._cubes: dict[str, MemCube] = {}
+        self._ids: dict[str, list[str]] = {}  # subject -> ids, in the order of its matrix
+        self._vectors: dict[str, Growing] = {}
+        self._place: dict[str, tuple[str, int]] = {}
+
+    def put(self, cube: MemCube, vector: Vector) -> None:
+        subject = _subject(cube)
+        if cube.id not in self._place:
+            matrix = self._vectors.setdefault(subject, Growing(np.float32, row=(len(vector),)))
+            self._place[cube.id] = subject, len(matrix)
+            self._ids.setdefault(subject, []).append(cube.id)
+            matrix.extend(vector[None, :])
+        subject, row = self._place[cube.id]
+        self._vectors[subject].array[row] = vector
+        self._cubes[cube.id] = cube
+
+    def vector(self, id: str) -> Vector | None:
+        if id not in self._place:
+            return None
+        subject, row = self._place[id]
+        return np.asarray(self._vectors[subject].array[row])
+
+    def near(self, subject: str, vector: Vector) -> list[tuple[MemCube, float]]:
+        if subject not in self._vectors:
+            return []
+        similarity = self._vectors[subject].array @ vector
+        best = np.argsort(-similarity, kind="stable")[:_POOL]
+        return [(self._cubes[self._ids[subject][row]], float(similarity[row])) for row in best.tolist()]
+
+
+def actor(turn: MemCube) -> str:
+    """In which role it was said, for the log: a name would outlive the forgetting of its bearer."""
+    return turn.header.utterance.role if turn.header.utterance else "user"
+
+
+def _subject(cube: MemCube) -> str:
+    return cube.header.claim.subject.casefold() if cube.header.claim else ""
+
+
+def _source(item: Pending) -> Source:
+    return Source(item.turn.id, item.fact.start, item.fact.end)
+
+
+def _since(cube: MemCube) -> datetime:
+    """From when a memory holds: what it says itself, else when it was said."""
+    return cube.header.valid_from or cube.header.recorded
+
+
+def _lasting_type(fact: Fact, said: datetime) -> str:
+    """What was over when it was told is a happening: it stays true, whereas a state ends at its ``valid_to``."""
+    over = fact.valid_to is not None and fact.valid_to <= said
+    return "event" if over and fact.semantic_type == "fact" else fact.semantic_type
+
+
+def _rule(op: Operation) -> str:
+    slot = op.fact.claim.slot
+    return f"{_RULES[op.kind]} ({slot.partition('.')[0]})" if slot and op.kind != "add" else _RULES[op.kind]

@@ -1,0 +1,165 @@
+"""Each operation an updater may ask for, carried out on a real store: versions, closings, sources, log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lamina.cube.cube import Claim, MemCube, Scope
+from lamina.store.base import Vector
+from lamina.store.index import IndexCache
+from lamina.store.sqlite import SqliteStore
+from lamina.text.base import Fact, Operation, Turn
+from lamina.text.ingestion import Batch, Ingestion
+
+T0 = datetime(2026, 1, 1, tzinfo=UTC)
+ALICE = Scope(user="alice")
+
+
+class HashEmbedder:
+    """Equal texts are equal, others are unrelated: enough to see who is compared with whom."""
+
+    name, dimension = "hash", 8
+
+    def encode(self, texts: Sequence[str]) -> Vector:
+        seeds = [sum(text.encode()) for text in texts]
+        rows = np.stack([np.random.default_rng(seed).standard_normal(8) for seed in seeds])
+        return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
+
+    def forget(self, texts: object) -> None: ...
+
+
+class WholeTurn:
+    """Every turn is one fact: its text, about its speaker, in the slot named before a colon."""
+
+    name = "whole"
+
+    def extract(self, turn: Turn, context: Sequence[Turn] = ()) -> list[Fact]:
+        slot, _, value = turn.text.rpartition(": ")
+        claim = Claim(turn.speaker, slot or None, value)
+        return [Fact(text=turn.text, start=0, end=len(turn.text), semantic_type="fact", claim=claim)]
+
+
+class Scripted:
+    """Answers with the next kind of its script, aimed at the first known fact; remembers what it was shown."""
+
+    name = "scripted"
+
+    def __init__(self, *kinds: str) -> None:
+        self._kinds = iter(kinds)
+        self.shown: list[tuple[list[str], list[str]]] = []
+
+    def slots_to_compare(self, claim: Claim) -> tuple[str | None, ...]:
+        return (claim.slot,) if claim.slot else ()
+
+    def decide(
+        self,
+        fact: Fact,
+        observed: datetime,
+        same_subject: Sequence[MemCube],
+        nearest: Sequence[tuple[MemCube, float]],
+    ) -> Operation:
+        self.shown.append(([c.text for c in same_subject], [c.text for c, _ in nearest]))
+        kind = next(self._kinds)
+        target = next(iter([*same_subject, *(c for c, _ in nearest)]), None)
+        return Operation(kind, fact, f"because of {fact.text}", None if kind == "add" else target)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> SqliteStore:
+    return SqliteStore(tmp_path / "m.db", embedder="hash")
+
+
+def _turn(text: str, day: int, scope: Scope = ALICE) -> Batch:
+    return Batch(scope, [Turn(text, "Alice", "user", T0 + timedelta(days=day), "s", day)], metadata={"day": day})
+
+
+def _write(store: SqliteStore, updater: Scripted, *batches: Batch) -> list[list[tuple[str, str]]]:
+    ingestion = Ingestion(store, HashEmbedder(), WholeTurn(), updater, IndexCache())
+    return [[(o.event, o.cube.text) for o in row[1:]] for row in ingestion.write(batches)]
+
+
+def _facts(store: SqliteStore, *, closed: bool = False) -> list[MemCube]:
+    return store.query(ALICE, {"semantic_type": "fact"}, closed=closed, newest_first=False).cubes
+
+
+def test_add_keeps_turn_fact_and_their_bond(store: SqliteStore) -> None:
+    _write(store, Scripted("add"), _turn("home: Boston", 0))
+    turn, fact = sorted(store.query(ALICE).cubes, key=lambda c: c.header.semantic_type, reverse=True)
+    assert fact.header.provenance.sources[0].id == turn.id
+    assert fact.header.lineage.derived_from == ((turn.id, 1),)
+    assert fact.header.metadata == {"day": 0} and fact.header.recorded == T0
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_supersede_closes_the_old_one_at_the_time_of_the_new(store: SqliteStore, together: bool) -> None:
+    batches = [_turn("home: Boston", 0), _turn("home: Denver", 5)]
+    updater = Scripted("add", "supersede")
+    done = _write(store, updater, *batches) if together else [_write(store, updater, batch)[0] for batch in batches]
+    assert done == [[("ADD", "home: Boston")], [("UPDATE", "home: Denver")]]
+    old, new = _facts(store, closed=True)
+    assert (old.header.superseded, old.header.superseded_by) == (T0 + timedelta(days=5), new.id)
+    assert [cube.text for cube in _facts(store)] == ["home: Denver"]
+    assert updater.shown[1] == (["home: Boston"], ["home: Boston"])
+
+
+def test_a_closed_fact_is_not_shown_again_in_the_same_call(store: SqliteStore) -> None:
+    updater = Scripted("add", "supersede", "add")
+    _write(store, updater, _turn("home: Boston", 0), _turn("home: Denver", 5), _turn("home: Oslo", 6))
+    assert updater.shown[2] == (["home: Denver"], ["home: Denver"])
+
+
+def test_noop_adds_a_source_and_no_memory(store: SqliteStore) -> None:
+    assert _write(store, Scripted("add", "noop"), _turn("home: Boston", 0), _turn("home: Boston", 3))[1] == [
+        ("NONE", "home: Boston")
+    ]
+    (fact,) = _facts(store)
+    assert fact.header.version == 2 and len(fact.header.provenance.sources) == 2
+    assert fact.header.recorded == T0 and fact.header.importance > 0.5
+    with store.transaction() as tx:  # either source reaches it
+        assert fact.id in tx.forget([fact.header.provenance.sources[1].id])
+
+
+def test_augment_is_the_next_version(store: SqliteStore) -> None:
+    _write(store, Scripted("add", "augment"), _turn("home: Boston", 0), _turn("home: Boston, north end", 3))
+    (fact,) = _facts(store)
+    assert (fact.text, fact.header.version) == ("home: Boston, north end", 2)
+    assert [v.text for v in store.versions(fact.id)] == ["home: Boston", "home: Boston, north end"]
+
+
+def test_close_ends_the_old_and_keeps_the_news(store: SqliteStore) -> None:
+    done = _write(store, Scripted("add", "close"), _turn("job: nurse", 0), _turn("job: none", 3))
+    assert done[1] == [("DELETE", "job: nurse")]
+    assert [cube.text for cube in _facts(store)] == ["job: none"]
+
+
+def test_late_news_is_stored_closed(store: SqliteStore) -> None:
+    _write(store, Scripted("add", "late"), _turn("home: Denver", 5), _turn("home: Boston", 0))
+    assert [cube.text for cube in _facts(store)] == ["home: Denver"]
+    then = store.query(ALICE, {"semantic_type": "fact"}, as_of=T0 + timedelta(days=2)).cubes
+    assert [cube.text for cube in then] == ["home: Boston"]
+
+
+def test_scopes_of_one_call_do_not_meet(store: SqliteStore) -> None:
+    bob = Scope(user="bob")
+    updater = Scripted("add", "add")
+    _write(store, updater, _turn("home: Boston", 0), _turn("home: Denver", 1, bob))
+    assert updater.shown == [([], []), ([], [])]
+
+
+def test_the_log_quotes_nothing(store: SqliteStore) -> None:
+    kinds = ("add", "supersede", "noop", "augment", "close")
+    _write(store, Scripted(*kinds), *(_turn(f"home: Boston{n}", n) for n in range(5)))
+    said = " ".join(f"{e.actor} {e.action} {e.reason} {dict(e.details)}" for e in store.events())
+    assert "Boston" not in said and "Alice" not in said
+    assert {e.action for e in store.events()} == {"add", "supersede", "noop", "augment", "close"}
+
+
+def test_a_failing_updater_stores_nothing(store: SqliteStore) -> None:
+    with pytest.raises(StopIteration):
+        _write(store, Scripted("add"), _turn("home: Boston", 0), _turn("home: Denver", 1))
+    assert store.stats()["versions"] == 0
