@@ -6,10 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from lamina import Memory
 from lamina.llm import embedder as load_embedder
 from lamina.llm.base import Embedder
+
+settings.register_profile("fixed", derandomize=True, deadline=None)  # the same examples on every run
+settings.load_profile("fixed")
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from lamina import AsyncMemory, LaminaError, Memory
-from lamina.errors import InvalidInput, MissingDependency, NotFound
+from lamina.errors import Conflict, InvalidInput, MissingDependency, NotFound
 from lamina.llm.base import Embedder
 
 ALICE = {"user_id": "alice"}
@@ -176,7 +176,7 @@ def test_delete_all_needs_an_owner_and_spares_the_others(memory: Memory) -> None
 
 
 def test_forget_leaves_no_byte(tmp_path: Path, minilm: Embedder) -> None:
-    canary = "QXZJ7canary93vbnmKLPTRWQ81hgfdsa"
+    canary = "qxzj7canary93vbnmklptrwq81hgfdsa"  # lower case, as indexes store words
     with Memory(tmp_path / "m.db", embedder=minilm) as memory:
         for day in range(1, 4):
             memory.add(f"I have a meeting number {day}.", user_id="alice", timestamp=f"2026-01-0{day}")
@@ -200,6 +200,85 @@ def test_reset_erases_everything(memory: Memory) -> None:
     assert memory.get_all(filters=ALICE)["results"] == []
     memory.add("I like coffee.", user_id="alice")
     assert _found(memory, "drink")
+
+
+def test_update_of_a_turn_retires_what_was_taken_from_it(memory: Memory) -> None:
+    turn = memory.add("I live in Boston.", user_id="alice")["results"][0]
+    memory.update(turn["id"], "I live in Bolton.")
+    rows = memory.search("Where does Alice live?", filters=ALICE)["results"]
+    assert rows and not [row for row in rows if "Boston" in row["memory"] + row["source"]["text"]]
+
+
+def test_a_retired_turn_is_nobodys_source(memory: Memory) -> None:
+    added = memory.add("I live in Boston and I work at Google.", user_id="alice")
+    home = next(row for row in _facts(added) if "Boston" in row["memory"])
+    memory.update(home["id"], "Alice lives in Bolton.")
+    rows = memory.search("Where does Alice live?", filters=ALICE)["results"]
+    assert "Bolton" in rows[0]["memory"]
+    assert not [row for row in rows if "Boston" in row["memory"] + row.get("source", {}).get("text", "")]
+    assert "Google" in _found(memory, "Where does Alice work?")[0]  # the sibling stays
+
+
+def test_a_deleted_memory_cannot_be_updated(memory: Memory) -> None:
+    id = memory.add("My bike is red.", user_id="alice", infer=False)["results"][0]["id"]
+    memory.delete(id)
+    with pytest.raises(LaminaError, match="deleted"):
+        memory.update(id, "My bike is blue.")
+    with pytest.raises(LaminaError, match="closed"):
+        memory.delete(id)
+
+
+def test_dates_of_a_memory_do_not_move(memory: Memory) -> None:
+    added = memory.add("My bike is red.", user_id="alice", infer=False, timestamp="2020-01-01", metadata={"v": 1})
+    id = added["results"][0]["id"]
+    memory.update(id, metadata={"v": 2})
+    row = memory.get(id)
+    assert row is not None and row["created_at"].startswith("2020-01-01") and row["updated_at"] is None
+    memory.update(id, "My bike is blue.")
+    row = memory.get(id)
+    assert row is not None and row["created_at"].startswith("2020-01-01")
+    assert row["updated_at"].startswith(str(datetime.now(UTC).year))
+    past = memory.get_all(filters=ALICE, as_of="2021-01-01")["results"]
+    assert [(r["memory"], r["metadata"]) for r in past] == [("My bike is red.", {"v": 2})]
+
+
+def test_delete_all_takes_expired_memories_too(memory: Memory) -> None:
+    added = memory.add("The code is 4711.", user_id="alice", infer=False, expiration_date="2020-01-01")
+    assert memory.delete_all(user_id="alice")["deleted"] == 1
+    with pytest.raises(LaminaError):
+        memory.update(added["results"][0]["id"], expiration_date=None)
+
+
+def test_a_wider_scope_changes_nobodys_facts(memory: Memory) -> None:
+    def said(text: str) -> list[dict[str, str]]:
+        return [{"role": "user", "name": "Sam", "content": text}]
+
+    memory.add(said("I live in Boston."), user_id="u1", agent_id="bot")
+    memory.add(said("I play the guitar."), user_id="u2", agent_id="bot")
+    wide = memory.add(said("I live in Denver. I play the guitar."), agent_id="bot")
+    assert {row["event"] for row in wide["results"]} == {"ADD"}
+    for user, word in (("u1", "Boston"), ("u2", "guitar")):
+        kept = memory.get_all(filters={"user_id": user, "semantic_type": {"ne": "turn"}})["results"]
+        assert [word in row["memory"] for row in kept] == [True]
+
+
+def test_an_unset_owner_is_no_owner(memory: Memory) -> None:
+    memory.add("The PIN is 1234.", agent_id="bank")
+    with pytest.raises(InvalidInput, match="user_id"):
+        memory.search("PIN", filters={"user_id": None})
+
+
+def test_saying_it_again_for_good_lifts_the_expiry(memory: Memory) -> None:
+    memory.add("I am allergic to peanuts.", user_id="alice", expiration_date="2099-01-01", metadata={"a": 1})
+    memory.add("I am allergic to peanuts.", user_id="alice", metadata={"b": 2})
+    (fact,) = memory.get_all(filters=ALICE | {"semantic_type": {"ne": "turn"}})["results"]
+    assert "expires" not in fact and fact["metadata"] == {"a": 1, "b": 2}
+
+
+def test_forgetting_reaches_the_process_too(memory: Memory) -> None:
+    row = memory.add("My secret word is quxcanary.", user_id="alice", infer=False)["results"][0]
+    memory.forget(row["id"])
+    assert "quxcanary" not in repr(memory._sessions._places)
 
 
 # -- wrong input -------------------------------------------------------------------------------------
@@ -234,6 +313,8 @@ def test_reset_erases_everything(memory: Memory) -> None:
         (lambda m: m.search("x", filters=ALICE, as_of="then"), "as_of"),
         (lambda m: m.get_all(filters=ALICE, cursor="zzz"), "cursor"),
         (lambda m: m.update("nope", "x"), "nope"),
+        (lambda m: m.update("nope"), "nothing to change"),
+        (lambda m: m.add("x", user_id="*"), "everybody"),
         (lambda m: m.delete("nope"), "nope"),
         (lambda m: m.forget("nope"), "nope"),
         (lambda m: m.history("nope"), "nope"),
@@ -289,6 +370,36 @@ def test_threads_lose_nothing(memory: Memory) -> None:
         r["memory"] for u in range(3) for r in memory.get_all(filters={"user_id": f"user{u}"}, top_k=100)["results"]
     }
     assert kept == {f"Thread {n} wrote note {i}." for n in range(8) for i in range(5)}
+    assert memory.store.verify() == []
+
+
+def test_threads_with_facts_deletes_and_forgets(memory: Memory) -> None:
+    """Races may lose a turn to another thread's wipe, never more, and never leave the store unsound."""
+    unexpected: list[BaseException] = []
+
+    def work(number: int) -> None:
+        for i in range(4):
+            try:
+                rows = memory.add(f"I live in Town{number}{i}. I like game{i}.", user_id="crowd")["results"]
+                memory.search("Where do I live?", filters={"user_id": "crowd"})
+                if i == 1:
+                    memory.forget(rows[0]["id"])
+                elif i == 2:
+                    memory.delete_all(user_id="crowd")
+                elif i == 3:
+                    memory.delete(rows[0]["id"])
+            except (Conflict, NotFound):
+                pass  # another thread was faster, and this one was told so
+            except BaseException as error:
+                unexpected.append(error)
+                raise
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not unexpected
     assert memory.store.verify() == []
 
 

@@ -20,9 +20,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from lamina.cube.cube import Claim, Lineage, MemCube, Scope, now
+from lamina.cube.cube import Claim, Header, Lineage, MemCube, Scope, now
 from lamina.cube.payload import TextPayload
-from lamina.errors import InvalidInput, NotFound
+from lamina.errors import Conflict, InvalidInput, NotFound
 from lamina.llm.base import Embedder
 from lamina.settings import Settings
 from lamina.store.base import Store, Write
@@ -163,28 +163,39 @@ class Memory:
         """A new version of a memory; the old one stays in ``history`` and ``as_of``.
 
         Correcting a fact also retires the verbatim turn it came from, so that search does not bring the
-        wrong wording back. ``data`` is mem0's older name of ``text``. Raises ``NotFound``.
+        wrong wording back; correcting a turn retires the facts taken from it. Metadata and expiry are notes
+        about a memory, not knowledge: changing only them holds for the past too. ``data`` is mem0's older
+        name of ``text``. Raises ``NotFound``, and ``Conflict`` for a memory that was deleted or superseded.
         """
         text = text if text is not None else data
+        if text is None and metadata is None and expiration_date is _UNSET:
+            raise InvalidInput("update() was given nothing to change: pass text, metadata or expiration_date.")
         old = self._newest(memory_id)
+        if old.header.superseded is not None:
+            raise Conflict(f"memory {memory_id} was deleted or superseded: add() what holds now instead.")
         header = replace(old.header, version=old.header.version + 1)
         if metadata is not None:
             header = replace(header, metadata=arguments.metadata_dict(metadata))
         if expiration_date is not _UNSET:
             header = replace(header, expires=arguments.moment("expiration_date", expiration_date, end_of_day=True))
-        payload, vector = old.payload, self.store.vector(old.id)
-        corrected = text is not None and text != old.text
-        if corrected:
-            payload = TextPayload(arguments.query_text(text))
-            vector = self.embedder.encode([payload.as_text()])[0]
-            header = replace(
-                header, recorded=now(), lineage=Lineage(((old.id, old.header.version),), "update"), claim=_blank(old)
-            )
-        with self.store.transaction() as tx:
-            tx.revise(Write(MemCube(header, payload), vector, action="update"), expect=old.header.version)
-            if corrected:
-                removal.retire_sources(tx, old, header.recorded, reason="corrected by the user", by=old.id)
+        if text is None or text == old.text:
+            with self.store.transaction() as tx:
+                write = Write(MemCube(header, old.payload), self.store.vector(old.id), action="update")
+                tx.revise(write, expect=old.header.version)
+        else:
+            self._correct(old, header, TextPayload(arguments.memory_text(text)))
         return {"message": f"Memory {memory_id} updated", "version": header.version}
+
+    def _correct(self, old: MemCube, header: Header, payload: TextPayload) -> None:
+        """Another wording: what it was taken from, or what was taken from it, no longer stands."""
+        vector = self.embedder.encode([payload.text])[0]
+        lineage = Lineage(((old.id, old.header.version),), "update")
+        new = MemCube(replace(header, recorded=now(), lineage=lineage, claim=_blank(old)), payload)
+        with self.store.transaction() as tx:
+            tx.revise(Write(new, vector, action="update"), expect=old.header.version)
+            removal.retire_sources(tx, old, new.header.recorded, reason="corrected by the user", by=old.id)
+            removal.retire_derived(self.store, tx, old, new.header.recorded, reason=f"turn {old.id} was corrected")
+        self._sessions.forget()
 
     def delete(self, memory_id: str) -> dict[str, Any]:
         """Take a memory out of use. It stays in ``history`` and ``as_of``; ``forget`` erases instead.
@@ -192,6 +203,7 @@ class Memory:
         Deleting a fact also retires the turn it was taken from; deleting a turn, the facts taken from it.
         """
         removal.delete(self.store, self._newest(memory_id), now())
+        self._sessions.forget()
         return {"message": f"Memory {memory_id} deleted"}
 
     def delete_all(
@@ -199,12 +211,9 @@ class Memory:
     ) -> dict[str, Any]:
         """``delete`` everything of an owner. At least one id is required: there is no "everybody"."""
         scope = arguments.scope_of(self._tenant, {"user_id": user_id, "agent_id": agent_id, "run_id": run_id})
-        at = now()
-        cubes = self._all(scope)
-        with self.store.transaction() as tx:
-            for cube in cubes:
-                tx.close(cube.id, at=at, reason="delete_all")
-        return {"message": f"{len(cubes)} memories deleted", "deleted": len(cubes)}
+        closed = removal.delete_all(self.store, scope, now())
+        self._sessions.forget()
+        return {"message": f"{closed} memories deleted", "deleted": closed}
 
     def forget(self, memory_id: str, *, reason: str = "asked to forget") -> dict[str, Any]:
         """Erase a memory for good: every version, the turns it came from, and all that was taken from them.
@@ -217,12 +226,13 @@ class Memory:
 
     def reset(self) -> dict[str, Any]:
         """Forget everything of this tenant."""
-        ids = dict.fromkeys(cube.id for cube in self._all(Scope(tenant=self._tenant), closed=True))
+        ids = dict.fromkeys(cube.id for cube in removal.everything(self.store, Scope(tenant=self._tenant)))
         return {"forgotten": self._erase(list(ids), "reset")}
 
     def _erase(self, ids: list[str], reason: str) -> list[str]:
         gone = removal.forget(self.store, self.embedder, ids, reason=reason)
         self.indexes.drop(self.store)
+        self._sessions.forget()
         return gone
 
     # -- reading ---------------------------------------------------------------------------------
@@ -336,15 +346,6 @@ class Memory:
         if cube is None or cube.header.scope.tenant != self._tenant:
             raise NotFound(f"memory_id={arguments.short(memory_id)}: no such memory. List them with get_all().")
         return cube
-
-    def _all(self, scope: Scope, *, closed: bool = False) -> list[MemCube]:
-        cubes: list[MemCube] = []
-        cursor: str | None = None
-        while True:
-            page = self.store.query(scope, closed=closed, limit=1000, cursor=cursor)
-            cubes += page.cubes
-            if (cursor := page.cursor) is None:
-                return cubes
 
 
 def _blank(cube: MemCube) -> Claim | None:

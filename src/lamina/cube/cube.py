@@ -6,7 +6,8 @@ frozen: a change is a new version made with ``dataclasses.replace``, never an ed
 Two clocks (design 4): ``valid_from``/``valid_to`` say when the fact holds in the world;
 ``recorded``/``superseded`` say when it was known. Both follow the clock of the *observation* (the
 message's own timestamp), so importing last year's conversations today keeps last year's order;
-``created`` is the wall clock of the insertion. All datetimes are timezone-aware UTC.
+``created`` is when the first version was recorded. The wall clock of every write is in the store's log. All
+datetimes are timezone-aware UTC.
 """
 
 from __future__ import annotations

@@ -104,10 +104,12 @@ class Transaction(Protocol):
     def newest(self, id: str) -> MemCube | None:
         """The newest version as this transaction sees it, closed or not."""
 
-    def claims(self, scope: Scope, subject: str, slot: str | None = None) -> list[MemCube]:
-        """Open facts in exactly this scope whose claim is about ``subject`` (case-folded) and ``slot``.
+    def claims(self, scope: Scope, subject: str, slot: str | None = None, *, limit: int = 64) -> list[MemCube]:
+        """The newest ``limit`` open facts in exactly this scope whose claim is about ``subject`` (case-folded) and
+        ``slot``, oldest first. ``slot=None`` means facts whose claim names any slot: those that rules can decide on.
 
-        ``slot=None`` means facts whose claim names any slot at all: those that rules can decide about.
+        The limit bounds the cost of one more "likes": an attribute with one value has one open fact anyway, and
+        of one with many the nearest are found by their vectors.
         """
 
 

@@ -80,7 +80,10 @@ def _remove_files(connection: sqlite3.Connection, path: Path, blobs: BlobStore) 
         blobs.collect({row[0] for row in connection.execute("SELECT blob FROM cubes WHERE blob IS NOT NULL")}, grace=0)
         for copy in backups(path):
             copy.unlink(missing_ok=True)
-        shutil.rmtree(index_folder(path), ignore_errors=True)
+        saved = index_folder(path)
+        if saved.is_symlink() or saved.is_file():
+            saved.unlink()
+        shutil.rmtree(saved, ignore_errors=True)
     finally:
         connection.execute("ROLLBACK")
 

@@ -218,7 +218,8 @@ class IndexCache:
         folder = snapshot.folder(store, scope)
         with index.lock:
             if not known and folder is not None and not len(index) and snapshot.load(index, store, folder):
-                self._saved[name] = len(index)
+                with self._lock:
+                    self._saved[name] = len(index)
             if index.sync(store) and folder is not None:
                 self._forget_files(store)
             self._save(name, index, store, folder)
@@ -245,7 +246,9 @@ class IndexCache:
         rows = len(index)
         if folder is None or index.graves or rows < self._snapshot_rows or rows < 1.125 * self._saved.get(name, 0):
             return
-        if snapshot.save(index, store, folder):
+        # Noted even if a writer was faster: the next attempt is worth its cost only when the scope has grown.
+        snapshot.save(index, store, folder)
+        with self._lock:
             self._saved[name] = rows
 
     def _evict(self) -> None:

@@ -63,7 +63,7 @@ _REST = (
     "CREATE INDEX cubes_change ON cubes (change)",
     "CREATE INDEX cubes_scope_change ON cubes (tenant, user_id, change)",
     "CREATE INDEX cubes_recorded ON cubes (tenant, user_id, recorded)",
-    "CREATE INDEX cubes_subject ON cubes (tenant, user_id, subject) WHERE subject IS NOT NULL",
+    "CREATE INDEX cubes_subject ON cubes (tenant, user_id, subject, slot, recorded) WHERE subject IS NOT NULL",
     # Which memory was made from which: by lineage, or as a quote of its source.
     """CREATE TABLE parents (
         parent TEXT NOT NULL,

@@ -65,7 +65,8 @@ def save(index: Parts, store: Store, target: Path) -> bool:
             "format": _FORMAT,
             "change": index.change,
             "rows": len(index),
-            "store": _identity(store),
+            "store": _identity(store, 1),
+            "log": [logged := store.stats()["events"], _identity(store, logged)],
             "speakers": list(index.table.speakers),
             "sessions": list(index.table.sessions),
             "files": {path.name: _checksum(path) for path in sorted(work.iterdir())},
@@ -86,7 +87,10 @@ def load(index: Parts, store: Store, source: Path) -> bool:
     """Fill an empty index from a snapshot (``sync`` must follow); False, and nothing changed, if it is not usable."""
     try:
         meta = json.loads((source / "meta.json").read_text(encoding="utf-8"))
-        if (meta["format"], meta["store"]) != (_FORMAT, _identity(store)) or meta["change"] > store.last_change():
+        if (meta["format"], meta["store"]) != (_FORMAT, _identity(store, 1)) or meta["change"] > store.last_change():
+            return False
+        seq, last = meta["log"]
+        if _identity(store, seq) != last:  # an older copy of the database, which went another way since
             return False
         if {path.name: _checksum(path) for path in source.iterdir() if path.name != "meta.json"} != meta["files"]:
             return False
@@ -121,10 +125,10 @@ def _base(store: Store) -> Path | None:
     return index_folder(path) if isinstance(path, Path) else None
 
 
-def _identity(store: Store) -> str:
-    """What no two databases share: the hash of the first event, which covers its time and its random id."""
-    first: Any = next(iter(store.events(limit=1)), None)
-    return "" if first is None else str(first.hash)
+def _identity(store: Store, seq: int) -> str:
+    """The hash of an event, which covers all before it: the first tells databases apart, the last their copies."""
+    event: Any = next(iter(store.events(since=seq - 1, limit=1)), None)
+    return "" if event is None else str(event.hash)
 
 
 def _checksum(path: Path) -> list[int]:

@@ -25,6 +25,7 @@ from lamina.store.reading import LIVE, exactly, newest, open_now
 from lamina.store.rows import INSERT, SELECTED, from_row, micros, moment, parents, to_row
 from lamina.store.vector_space import VectorSpace
 
+_OWNERS = "SELECT tenant, user_id, agent_id, run_id FROM cubes WHERE key = ?"
 _DESCENDANTS = """
 WITH RECURSIVE family (id) AS (
     SELECT value FROM json_each(?)
@@ -80,6 +81,9 @@ class SqliteTransaction:
                     f"memory {header.id!r}: version {header.version} of tenant {header.scope.tenant!r} cannot follow "
                     f"version {expect} of tenant {tenant!r}; use dataclasses.replace(header, version={expect + 1})"
                 )
+            owners = (header.scope.tenant, header.scope.user, header.scope.agent, header.scope.run)
+            if owners != tuple(self._connection.execute(_OWNERS, (key,)).fetchone()):
+                raise InvalidInput(f"memory {header.id!r}: {header.scope!r} is not its scope, which never changes")
             self._write([write], previous=expect)
             if superseded is None:
                 self._end(key, micros(header.recorded), header.id, None)
@@ -123,18 +127,19 @@ class SqliteTransaction:
         with self._step():
             return newest(self._connection, id, self._blobs)
 
-    def claims(self, scope: Scope, subject: str, slot: str | None = None) -> list[MemCube]:
-        """Open facts in exactly this scope about ``subject`` and ``slot`` (``None``: any slot), oldest first."""
+    def claims(self, scope: Scope, subject: str, slot: str | None = None, *, limit: int = 64) -> list[MemCube]:
+        """The newest ``limit`` open facts in exactly this scope about ``subject`` and ``slot`` (``None``: any
+        slot), oldest first."""
         here, parameters = exactly(scope)
         is_open, more = open_now(holds=False)
         about = "c.slot IS NOT NULL" if slot is None else "c.slot = ?"
         sql = (
             f"SELECT {SELECTED} FROM cubes c WHERE {here} AND c.subject = ? AND {about} AND {is_open} AND {LIVE}"
-            " ORDER BY c.recorded, c.key"
+            " ORDER BY c.recorded DESC, c.key DESC LIMIT ?"
         )
-        values = [*parameters, subject.casefold(), *([] if slot is None else [slot]), *more]
+        values = [*parameters, subject.casefold(), *([] if slot is None else [slot]), *more, limit]
         with self._step():
-            return [from_row(row, self._blobs) for row in self._connection.execute(sql, values).fetchall()]
+            return [from_row(row, self._blobs) for row in self._connection.execute(sql, values).fetchall()[::-1]]
 
     def replace_vectors(self, rows: Sequence[tuple[int, bytes | None]]) -> None:
         """New vectors, as ``VectorSpace`` packs them, for versions that have none now; indexes see a change."""

@@ -15,6 +15,7 @@ IDENTITY = ("user_id", "agent_id", "run_id")
 _FIELD = {"user_id": "user", "agent_id": "agent", "run_id": "run"}
 Moment = str | date | datetime | int | float  # what callers may pass for a time
 MAX_QUERY = 100_000  # characters
+MAX_TEXT = 1_000_000  # characters of one memory
 MAX_METADATA = 65_536  # bytes of JSON
 
 
@@ -61,7 +62,7 @@ def scope_and_filter(
     """Split mem0-style ``filters`` into the scope (plain ids at its top level) and the rest."""
     if filters is not None and not isinstance(filters, Mapping):
         raise InvalidInput(f"filters={short(filters)}: pass a dict such as {{'user_id': 'alice'}}.")
-    rest = dict(filters or {})
+    rest = {name: value for name, value in (filters or {}).items() if name not in IDENTITY or value is not None}
     given = {name: value for name, value in ids.items() if value is not None}
     if given:
         warnings.warn(
@@ -94,6 +95,14 @@ def clean_text(name: str, text: object, limit: int = MAX_QUERY) -> str:
             " Decode the bytes with errors='replace'."
         ) from error
     return text
+
+
+def memory_text(text: object) -> str:
+    """The text of a memory: storable, and not empty."""
+    clean = clean_text("text", text, MAX_TEXT)
+    if not clean.strip():
+        raise InvalidInput("text is empty: to remove a memory, delete or forget it.", code="VALIDATION_003")
+    return clean
 
 
 def query_text(query: object) -> str:

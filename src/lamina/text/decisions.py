@@ -73,7 +73,8 @@ class Decisions:
         keys = sorted({key for row in found for key, _ in row})
         cubes = dict(zip(keys, self._store.load(keys), strict=True))
         for item, row in zip(pending, found, strict=True):
-            item.nearest = [(cubes[key], score) for key, score in row]
+            # A wider scope ("any user of this agent") finds others' facts: they are not ours to change.
+            item.nearest = [(cubes[key], s) for key, s in row if cubes[key].header.scope == self._scope]
         return [self._decide(item) for item in pending]
 
     def _decide(self, item: Pending) -> Outcome:
@@ -119,6 +120,8 @@ class Decisions:
             version=old.header.version + 1,
             provenance=replace(old.header.provenance, sources=(*old.header.provenance.sources, _source(item))),
             importance=min(1.0, old.header.importance + _MENTION),
+            expires=_later(old.header.expires, item.turn.header.expires),
+            metadata={**old.header.metadata, **item.turn.header.metadata},
         )
         self._revise(old, MemCube(header, old.payload), self._recent.vector(old.id), op, item)
         return Outcome("NONE", MemCube(header, old.payload), op.reason)
@@ -173,6 +176,7 @@ class Decisions:
         header = Header(
             semantic_type=_lasting_type(fact, turn.recorded),
             scope=turn.scope,
+            created=turn.recorded,
             recorded=turn.recorded,
             expires=turn.expires,
             valid_from=fact.valid_from,
@@ -238,6 +242,11 @@ def _source(item: Pending) -> Source:
 def _since(cube: MemCube) -> datetime:
     """From when a memory holds: what it says itself, else when it was said."""
     return cube.header.valid_from or cube.header.recorded
+
+
+def _later(old: datetime | None, new: datetime | None) -> datetime | None:
+    """Of two expiries the later; none at all if either is for good."""
+    return None if old is None or new is None else max(old, new)
 
 
 def _lasting_type(fact: Fact, said: datetime) -> str:

@@ -90,6 +90,7 @@ def _turn_cube(turn: Turn, batch: Batch) -> MemCube:
     header = Header(
         semantic_type="turn",
         scope=batch.scope,
+        created=turn.at,
         recorded=turn.at,
         expires=batch.expires,
         provenance=Provenance(),

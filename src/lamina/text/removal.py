@@ -10,10 +10,10 @@ means both, or search would bring the other one right back. So:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
-from lamina.cube.cube import MemCube
+from lamina.cube.cube import MemCube, Scope
 from lamina.llm.base import Embedder
 from lamina.store.base import Store, Transaction
 
@@ -23,8 +23,30 @@ def delete(store: Store, cube: MemCube, at: datetime) -> None:
     with store.transaction() as tx:
         tx.close(cube.id, at=at, reason="deleted by the user")
         retire_sources(tx, cube, at, reason=f"source of the deleted memory {cube.id}")
-        for id in store.derived(cube.id):
-            _retire(tx, id, at, reason=f"taken from the deleted turn {cube.id}")
+        retire_derived(store, tx, cube, at, reason=f"taken from the deleted turn {cube.id}")
+
+
+def delete_all(store: Store, scope: Scope, at: datetime) -> int:
+    """Close everything of a scope, expired memories too; how many were closed."""
+    with store.transaction() as tx:
+        ids = {cube.id for cube in everything(store, scope)}
+        return sum(_retire(tx, id, at, reason="delete_all") for id in sorted(ids))
+
+
+def everything(store: Store, scope: Scope) -> Iterator[MemCube]:
+    """Every version in a scope, whatever its state."""
+    cursor: str | None = None
+    while True:
+        page = store.query(scope, closed=True, limit=1000, cursor=cursor)
+        yield from page.cubes
+        if (cursor := page.cursor) is None:
+            return
+
+
+def retire_derived(store: Store, tx: Transaction, cube: MemCube, at: datetime, *, reason: str) -> None:
+    """Close the facts taken from a turn."""
+    for id in store.derived(cube.id):
+        _retire(tx, id, at, reason=reason)
 
 
 def retire_sources(tx: Transaction, cube: MemCube, at: datetime, *, reason: str, by: str | None = None) -> None:
@@ -50,7 +72,10 @@ def forget(store: Store, embedder: Embedder, ids: Sequence[str], *, reason: str)
     return gone
 
 
-def _retire(tx: Transaction, id: str, at: datetime, *, reason: str, by: str | None = None) -> None:
+def _retire(tx: Transaction, id: str, at: datetime, *, reason: str, by: str | None = None) -> bool:
+    """Close a memory unless it is closed already; whether it was open."""
     cube = tx.newest(id)
-    if cube is not None and cube.header.superseded is None:
+    is_open = cube is not None and cube.header.superseded is None
+    if is_open:
         tx.close(id, at=at, by=by, reason=reason)
+    return is_open

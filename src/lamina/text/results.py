@@ -35,8 +35,8 @@ def memory_dict(cube: MemCube) -> dict[str, Any]:
         "memory": cube.text,
         "hash": cube.sha256,
         "metadata": dict(header.metadata) or None,
-        "created_at": iso(header.recorded if header.version == 1 else header.created),
-        "updated_at": iso(header.recorded) if header.version > 1 else None,
+        "created_at": iso(header.created),
+        "updated_at": iso(header.recorded) if header.recorded != header.created else None,
         "semantic_type": header.semantic_type,
     }
     scope = header.scope

@@ -283,9 +283,9 @@ class _Search:
         table = self._index.table
         key, kind = table["key"], table["kind"]
         facts = [row for row in members if row != best and kind[row] == FACT and self._visible[row]]
-        turns = [row for row in members if kind[row] == TURN]
-        # A turn has one row per version: the one to show is visible if any is, and the newest of these.
-        source = max(turns, key=lambda row: (bool(self._visible[row]), int(table["version"][row])), default=None)
+        # A retired turn (its fact was corrected or deleted) is no source: its wording would come back with it.
+        turns = [row for row in members if kind[row] == TURN and self._visible[row]]
+        source = max(turns, key=lambda row: int(table["version"][row]), default=None)
         return _Ranked(
             best=int(key[best]),
             source=None if source is None else int(key[source]),

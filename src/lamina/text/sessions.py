@@ -7,6 +7,7 @@ continue its session; a longer pause, or a step back in time, begins a new one.
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -16,6 +17,7 @@ from lamina.store.base import Store
 from lamina.text.base import Turn
 
 PAUSE = timedelta(hours=1)  # a chat resumed after this long is a new conversation; ours
+MAX_PLACES = 10_000  # scopes remembered; the others are read from the store when they speak again
 CONTEXT = 10  # earlier turns that help to resolve references (Mem0, arXiv 2504.19413: m = 10)
 
 
@@ -36,7 +38,7 @@ class SessionClock:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._places: dict[tuple[Scope, str | None], _Place] = {}
+        self._places: OrderedDict[Scope, _Place] = OrderedDict()
         self._lock = threading.Lock()
 
     def place(self, turns: Sequence[Turn], scope: Scope) -> tuple[list[Turn], tuple[Turn, ...]]:
@@ -51,11 +53,19 @@ class SessionClock:
             ]
             recent = (*place.recent, *placed)[-CONTEXT:]
             after = _Place(place.session, place.next_ordinal + len(placed), placed[-1].at, recent)
-            self._places[scope, scope.run] = after
+            self._places[scope] = after
+            self._places.move_to_end(scope)
+            while len(self._places) > MAX_PLACES:
+                self._places.popitem(last=False)
             return placed, place.recent
 
+    def forget(self) -> None:
+        """Let go of every remembered turn; places are read from the store again."""
+        with self._lock:
+            self._places.clear()
+
     def _current(self, scope: Scope, at: datetime) -> _Place:
-        place = self._places.get((scope, scope.run)) or self._stored(scope)
+        place = self._places.get(scope) or self._stored(scope)
         if place is not None and (scope.run is not None or timedelta(0) <= at - place.last <= PAUSE):
             return place
         return _Place(scope.run or new_id(), 0, at, ())

@@ -141,18 +141,16 @@ def _is_same(fact: Fact, cube: MemCube, cosine: float) -> bool:
         return False
     if " ".join(fact.text.casefold().split()).strip(".!") == " ".join(cube.text.casefold().split()).strip(".!"):
         return True
-    mine, theirs = _contents(fact, cube)
     if new.slot is not None and base(new.slot) == base(old.slot or "") and same_value(new.slot, new.value, old.value):
+        mine, theirs = _contents(fact, cube)
         extra = mine.stems - theirs.stems - stems(new.value or "")
         return (
             mine.numbers <= theirs.numbers and _names(fact.entities) <= _names(cube.header.entities) and len(extra) <= 1
         )
-    return (
-        cosine >= DUPLICATE
-        and mine.numbers == theirs.numbers
-        and mine.wording == theirs.wording
-        and new.slot == old.slot
-    )
+    if cosine < DUPLICATE or new.slot != old.slot:
+        return False
+    mine, theirs = _contents(fact, cube)
+    return mine.numbers == theirs.numbers and mine.wording == theirs.wording
 
 
 def _names(entities: Sequence[str]) -> frozenset[str]:
@@ -191,7 +189,7 @@ def _by_slot(fact: Fact, observed: datetime, known: Sequence[MemCube]) -> Operat
         return _switch(fact, observed, known)
     if claim.slot in IMMUTABLE:
         return _immutable(fact, known)
-    if claim.modality != "asserted" and not claim.slot.startswith("plan."):
+    if claim.modality != "asserted" and not (claim.modality == "plan" and claim.slot.startswith("plan.")):
         return None
     rivals = [cube for cube in known if _claim(cube).modality == claim.modality]
     if not claim.polarity and not _is_taste(claim):
