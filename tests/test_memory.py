@@ -408,7 +408,7 @@ def test_async_has_every_verb_and_works(tmp_path: Path, minilm: Embedder) -> Non
     assert verbs <= set(dir(AsyncMemory))
 
     async def session() -> list[dict[str, Any]]:
-        async with AsyncMemory(path=tmp_path / "m.db", embedder=minilm) as memory:
+        async with AsyncMemory(tmp_path / "m.db", embedder=minilm) as memory:
             await asyncio.gather(*(memory.add(f"I own {n} bikes.", user_id=f"u{n}") for n in range(4)))
             found = await memory.search("bikes", filters={"user_id": "u3"})
             return list(found["results"])

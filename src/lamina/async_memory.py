@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Concatenate, Literal, ParamSpec, Self, TypeVar
 
@@ -24,10 +25,10 @@ def _in_thread(
 
 
 class AsyncMemory:
-    """Takes ``Memory``'s arguments, or an existing ``Memory`` to share."""
+    """Takes ``Memory``'s arguments; ``AsyncMemory(memory=existing)`` shares one instead."""
 
-    def __init__(self, memory: Memory | None = None, **arguments: Any) -> None:
-        self.memory = memory or Memory(**arguments)
+    def __init__(self, path: str | Path | None = None, *, memory: Memory | None = None, **arguments: Any) -> None:
+        self.memory = memory or Memory(path, **arguments)
 
     add = _in_thread(Memory.add)
     add_batch = _in_thread(Memory.add_batch)

@@ -344,7 +344,9 @@ class Memory:
     def _newest(self, memory_id: str) -> MemCube:
         cube = self.store.get(arguments.clean_text("memory_id", memory_id, 255))
         if cube is None or cube.header.scope.tenant != self._tenant:
-            raise NotFound(f"memory_id={arguments.short(memory_id)}: no such memory. List them with get_all().")
+            raise NotFound(
+                f"memory_id={arguments.short(memory_id)}: no such memory. List what there is (get_all, lamina list)."
+            )
         return cube
 
 

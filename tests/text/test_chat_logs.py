@@ -68,7 +68,7 @@ def _texts(said: list[Said]) -> list[str]:
 def test_every_shape_gives_the_same_messages(text: str) -> None:
     said = read_chat(text, default=FILE_DATE, user="mira", agent="bot")
     assert _texts(said) == ["I live in Porto.", "Lovely city.", "It rains."]
-    assert [item.turn.speaker for item in said] == ["mira", "bot", "mira"]
+    assert [item.turn.speaker for item in said] == ["Mira", "Bot", "Mira"]
 
 
 def test_chatgpt_follows_the_branch_that_was_seen() -> None:
@@ -99,6 +99,13 @@ def test_times_come_from_the_message_the_one_before_or_the_file() -> None:
 def test_a_bad_message_is_named(bad: Any) -> None:
     with pytest.raises(InvalidInput, match="message 2"):
         read_chat(json.dumps([{"role": "user", "content": "fine"}, bad]), default=FILE_DATE)
+
+
+@pytest.mark.parametrize("message", [{"author": "user", "content": "x"}, {"content": 7}, "x"])
+def test_a_malformed_chatgpt_message_is_refused(message: Any) -> None:
+    log = [{"current_node": "a", "mapping": {"a": {"message": message, "parent": None}}}]
+    with pytest.raises(InvalidInput, match="message"):
+        read_chat(json.dumps(log), default=FILE_DATE)
 
 
 def _said(*minutes: int, conversation: int = 0) -> list[Said]:

@@ -114,6 +114,14 @@ def test_importing_again_skips_what_is_there(store: SqliteStore, minilm: Embedde
     assert store.get(cube.id) == cube
 
 
+def test_an_id_that_is_another_owners_is_refused_not_skipped(store: SqliteStore, minilm: Embedder) -> None:
+    cube = _cube()
+    write_cubes(store, minilm, [cube])
+    with pytest.raises(InvalidInput, match="another owner"):
+        write_cubes(store, minilm, [rescope(cube, "default", user="somebody-else")])
+    assert store.get(cube.id) == cube
+
+
 def test_imported_memories_have_the_vector_of_their_text(store: SqliteStore, minilm: Embedder) -> None:
     cube = _cube()
     write_cubes(store, minilm, [cube])

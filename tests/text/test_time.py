@@ -271,3 +271,8 @@ def test_a_long_hostile_text_takes_linear_time() -> None:
     """Guards against quadratic scans: a hundred thousand dates give a hundred thousand spans, and end."""
     text = "on 3 June 2024 " * 20_000
     assert len(resolve(text, ANCHOR)) == 20_000
+
+
+@pytest.mark.parametrize("text", ["1.5 years ago", "0.5 weeks ago", "2,5 days ago"])
+def test_a_fraction_is_not_read_as_its_last_digit(text: str) -> None:
+    assert resolve(text, datetime(2026, 3, 4, tzinfo=UTC)) == []

@@ -18,7 +18,7 @@ AT = datetime(2023, 5, 8, 13, 56, tzinfo=UTC)
 def test_a_string_is_one_user_message() -> None:
     (turn,) = parse_messages("hello there", at=AT, user="ann")
     assert (turn.text, turn.speaker, turn.role, turn.at, turn.ordinal, turn.named) == (
-        "hello there", "ann", "user", AT, 0, False,
+        "hello there", "Ann", "user", AT, 0, False,
     )  # fmt: skip
 
 
@@ -35,7 +35,12 @@ def test_speakers_by_role_and_name() -> None:
     assert [t.speaker for t in turns] == ["User", "Assistant", "Melanie", "System", "Tool", "User"]
     assert [t.named for t in turns] == [False, False, True, False, False, False]
     assert [t.ordinal for t in turns] == list(range(6))
-    assert [t.speaker for t in parse_messages(messages, at=AT, user="u1", agent="bot")][:3] == ["u1", "bot", "Melanie"]
+    assert [t.speaker for t in parse_messages(messages, at=AT, user="alice", agent="bot")][:3] == [
+        "Alice",
+        "Bot",
+        "Melanie",
+    ]
+    assert [t.speaker for t in parse_messages(messages, at=AT, user="u1", agent="a-2")][:2] == ["User", "Assistant"]
 
 
 def test_parts_and_images() -> None:

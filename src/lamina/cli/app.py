@@ -74,6 +74,11 @@ def main() -> None:
     warnings.showwarning = lambda message, *_: output.note(f"Note: {message}")
     try:
         app()
+    except BrokenPipeError:
+        pass  # the reader has what it wanted
+    except OSError as error:  # what a verb did not turn into an error of its own: output that cannot be written
+        output.note(f"Error: {error.strerror or error}: {error.filename or 'the output'} cannot be written.")
+        sys.exit(1)
     finally:
         _flush()
 

@@ -89,11 +89,11 @@ def _chatgpt(conversation: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         branch.append(nodes[current])
         current = nodes[current].get("parent")
     for node in reversed(branch):
-        message = node.get("message") or {}
-        parts = (message.get("content") or {}).get("parts") or []
+        message = _object(node.get("message"), "message")
+        parts = _object(message.get("content"), "message.content").get("parts") or []
         text = "\n".join(part for part in parts if isinstance(part, str))
         yield {
-            "role": (message.get("author") or {}).get("role", "system"),
+            "role": _object(message.get("author"), "message.author").get("role", "system"),
             "content": text,
             "timestamp": message.get("create_time"),
         }
@@ -139,3 +139,12 @@ def known_turns(store: Store, scope: Scope) -> set[bytes]:
 
 def _fingerprint(text: str, speaker: str, at: datetime) -> bytes:
     return hashlib.sha256(f"{at.astimezone(UTC).isoformat()}\0{speaker}\0{text}".encode()).digest()
+
+
+def _object(value: Any, name: str) -> Mapping[str, Any]:
+    """A part of a ChatGPT message; absent parts are empty. Raises ``InvalidInput`` for anything but an object."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise InvalidInput(f"{name} is {value!r:.60}: a conversations.json has an object there.")
+    return value

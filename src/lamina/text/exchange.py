@@ -22,7 +22,7 @@ from lamina.cube.payload import TextPayload
 from lamina.errors import InvalidInput
 from lamina.llm.base import Embedder
 from lamina.store.base import Store, Transaction, Write
-from lamina.text.arguments import clean_text, metadata_dict, short
+from lamina.text.arguments import clean_text, identity, metadata_dict, short
 from lamina.text.turns import to_datetime
 
 Format = Literal["jsonl", "mem0", "chat"]
@@ -149,7 +149,7 @@ def _mem0_cube(row: Any, owner: Scope) -> MemCube:
     given = {name: row.get(f"{name}_id") for name in ("user", "agent", "run")}
     header = Header(
         id=clean_text("id", row.get("id"), 255),
-        scope=replace(owner, **{name: clean_text(name, value, 255) for name, value in given.items() if value}),
+        scope=replace(owner, **{name: str(identity(f"{name}_id", value)) for name, value in given.items() if value}),
         recorded=recorded,
         provenance=Provenance(extractor="mem0"),
         trust="import",
@@ -169,6 +169,13 @@ def rescope(cube: MemCube, tenant: str, **ids: str | None) -> MemCube:
 
 def write_cubes(store: Store, embedder: Embedder, cubes: Sequence[MemCube]) -> Counts:
     """Store a chunk with the headers it came with, in one transaction; versions that exist are skipped."""
+    for cube in cubes:
+        known = store.get(cube.id)
+        if known is not None and known.header.scope != cube.header.scope:
+            raise InvalidInput(
+                f"memory {cube.id} is here already and belongs to another owner: import it under the owner it was"
+                " exported from, or into another database."
+            )
     missing = [cube for cube in cubes if store.get(cube.id, version=cube.header.version) is None]
     vectors = iter(embedder.encode([cube.text for cube in missing])) if missing else iter(())
     stored = 0

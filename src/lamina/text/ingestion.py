@@ -81,7 +81,8 @@ class Ingestion:
         if batch.infer:
             heard = [*batch.context]
             for turn, cube in zip(batch.turns, turns, strict=True):
-                facts.extend((fact, cube) for fact in self._extractor.extract(turn, heard))
+                distinct = {fact.text.casefold(): fact for fact in self._extractor.extract(turn, heard)}
+                facts.extend((fact, cube) for fact in distinct.values())
                 heard.append(turn)
         return _Prepared(turns, facts)
 

@@ -42,13 +42,18 @@ def parse_messages(
 ) -> list[Turn]:
     """The turns of messages in any of mem0's shapes, in order, with ordinals from ``first``.
 
-    The speaker is the message's name; else ``user`` or "User", ``agent`` or "Assistant"; else the role.
+    The speaker is the message's name; else ``user`` or ``agent`` where the id is a name ("alice"), else the role.
     ``at`` (datetime, ISO 8601 or epoch seconds; default now) dates messages without a timestamp of their own.
     A message with tool calls and no content says nothing and is left out. Raises ``InvalidInput`` with code
     ``VALIDATION_003``, naming the message, for anything else that is not a message with text.
     """
     default = datetime.now(UTC) if at is None else to_datetime(at, "timestamp")
-    speakers = {"user": user or "User", "assistant": agent or "Assistant", "system": "System", "tool": "Tool"}
+    speakers = {
+        "user": _called(user, "User"),
+        "assistant": _called(agent, "Assistant"),
+        "system": "System",
+        "tool": "Tool",
+    }
     turns: list[Turn] = []
     for where, message in _listed(messages):
         checked = _parse_message(message, where)
@@ -69,6 +74,13 @@ def parse_messages(
             )
         )
     return turns
+
+
+def _called(id: str | None, otherwise: str) -> str:
+    """An id that reads as a name is used as one; nobody is called "u4" or "me"."""
+    if id is None or len(id) < 3 or not id.isalpha() or id.lower() in ("user", "admin", "default", "you"):
+        return otherwise
+    return id.capitalize() if id.islower() else id
 
 
 def to_datetime(value: object, where: str) -> datetime:

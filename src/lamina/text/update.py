@@ -27,6 +27,7 @@ from lamina.cube.cube import Claim, MemCube
 from lamina.text.base import Fact, Operation
 from lamina.text.english.lexicon import ADVERBS, STOP, words
 from lamina.text.english.numbers import parse_number
+from lamina.text.english.qualifiers import is_qualified
 from lamina.text.english.slots import (
     IMMUTABLE,
     base,
@@ -190,6 +191,8 @@ def _by_slot(fact: Fact, observed: datetime, known: Sequence[MemCube]) -> Operat
     if claim.slot in IMMUTABLE:
         return _immutable(fact, known)
     if claim.modality != "asserted" and not (claim.modality == "plan" and claim.slot.startswith("plan.")):
+        return None
+    if is_qualified(fact.text, claim.slot):
         return None
     rivals = [cube for cube in known if _claim(cube).modality == claim.modality]
     if not claim.polarity and not _is_taste(claim):
