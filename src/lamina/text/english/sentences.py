@@ -14,7 +14,7 @@ from lamina.text.english.verbs import FORMS
 MAX_SENTENCE = 600  # characters; longer runs are tables, code or encoded data, cut at white space
 
 _EMOJI = "[\u2600-\u27bf\ufe0f\u200d\U0001f000-\U0001faff]"
-_BREAK = re.compile(rf"[.!?…]+[\"'”’)\]]*(?=\s|$|{_EMOJI})|\s*\n\s*|{_EMOJI}+")
+_BREAK = re.compile(rf"[.!?…]+[\"'”’)\]]*(?=\s|$|{_EMOJI})|(?<![^\S\n])[^\S\n]*\n\s*|{_EMOJI}+")
 _ABBREVIATION = re.compile(
     r"(?:\b(?:mr|mrs|ms|dr|prof|st|mt|vs|etc|e\.g|i\.e|approx|inc|ltd|co|corp|jr|sr|dept|est|fig|no|ave|blvd|rd|gen|sgt|capt"
     r"|a\.m|p\.m|u\.s|u\.k|jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec|mon|tues?|wed|thurs?|fri|sat|sun)|(?<![\w'])[A-Z])\.$",
