@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from lamina import AsyncMemory, LaminaError, Memory
+from lamina import AsyncMemory, LaminaError, Memory, Scope
 from lamina.errors import Conflict, InvalidInput, MissingDependency, NotFound
 from lamina.llm.base import Embedder
 
@@ -163,6 +163,42 @@ def test_delete_hides_the_fact_and_its_turn_but_keeps_history(memory: Memory, wh
     assert memory.history(target["id"])[-1]["event"] == "DELETE"
     assert memory.history(target["id"])[-1]["is_deleted"]
     assert memory.get(target["id"])["memory"]  # still there for history
+
+
+@pytest.mark.parametrize("which", ["turn", "fact"])
+def test_a_deletion_can_be_undone(memory: Memory, which: str) -> None:
+    rows = memory.add("My landlord is called Mr Okafor.", user_id="alice", timestamp="2024-05-01")["results"]
+    (before,) = memory.search("landlord", filters={"user_id": "alice"})["results"]
+    target = next(row for row in rows if (row["semantic_type"] == "turn") == (which == "turn"))
+    memory.delete(target["id"])
+    assert _found(memory, "landlord") == []
+    assert set(memory.restore(target["id"])["restored"]) == {row["id"] for row in rows}
+    (after,) = memory.search("landlord", filters={"user_id": "alice"})["results"]
+    assert after.pop("score") == pytest.approx(before.pop("score"))
+    assert after == before
+    assert [row["action"] for row in memory.history(target["id"])][-2:] == ["delete", "restore"]
+    with pytest.raises(LaminaError, match="nothing to restore"):
+        memory.restore(target["id"])
+
+
+def test_a_wrong_supersession_can_be_undone(memory: Memory) -> None:
+    memory.add("I live in Boston.", user_id="alice", timestamp="2024-05-01")
+    moved = memory.add("I moved to Denver.", user_id="alice", timestamp="2024-06-01")["results"][-1]
+    assert moved["event"] == "UPDATE"
+    page = memory.store.query(Scope("default", user="alice"), {"semantic_type": "fact"}, closed=True).cubes
+    old = next(cube for cube in page if "Boston" in cube.text)
+    memory.restore(old.id)
+    memory.delete(moved["id"])
+    assert "Boston" in _found(memory, "Where does Alice live?")[0]
+    restored = memory.store.get(old.id)
+    assert restored is not None and restored.header.valid_to is None
+
+
+def test_what_was_forgotten_cannot_be_restored(memory: Memory) -> None:
+    id = memory.add("My code is 4711.", user_id="alice")["results"][0]["id"]
+    memory.forget(id)
+    with pytest.raises(LaminaError, match="no such memory"):
+        memory.restore(id)
 
 
 def test_delete_all_needs_an_owner_and_spares_the_others(memory: Memory) -> None:
@@ -438,6 +474,4 @@ def test_sessions_and_order_survive_a_restart(tmp_path: Path, minilm: Embedder) 
 
 
 def _scope() -> Any:
-    from lamina import Scope
-
     return Scope(user="alice")

@@ -38,6 +38,7 @@ class AsyncMemory:
     get_all = _in_thread(Memory.get_all)
     update = _in_thread(Memory.update)
     delete = _in_thread(Memory.delete)
+    restore = _in_thread(Memory.restore)
     delete_all = _in_thread(Memory.delete_all)
     forget = _in_thread(Memory.forget)
     history = _in_thread(Memory.history)

@@ -23,7 +23,7 @@ from typing import Any, Literal, Self
 from lamina.cube.cube import Claim, Header, Lineage, MemCube, Scope, now
 from lamina.cube.payload import TextPayload
 from lamina.errors import Conflict, InvalidInput, NotFound
-from lamina.llm.base import Embedder
+from lamina.llm.base import ChatModel, Embedder
 from lamina.settings import Settings
 from lamina.store.base import Store, Write
 from lamina.store.index import IndexCache
@@ -36,13 +36,16 @@ from lamina.text.sessions import SessionClock
 from lamina.text.turns import Messages, parse_messages
 
 _UNSET: Any = object()
+_MEMORIES = {"semantic_type": {"ne": "entity"}}  # names in the graph are listed by it, not as memories
 
 
 class Memory:
     """A lasting memory in one file. ``path=None`` uses the user's data folder; ``":memory:"`` keeps nothing.
 
-    ``store``, ``embedder``, ``extractor``, ``updater`` and ``retriever`` replace the defaults (SQLite,
-    MiniLM, rules, rules, hybrid search). Models load at first use, so constructing is instant.
+    ``pipeline`` names a published way to build and read text memory (``lamina.text.pipelines``; default: hybrid
+    search with rules); ``extractor``, ``updater`` and ``retriever`` replace single parts of it, ``store``,
+    ``embedder`` and ``llm`` the tools it works with (SQLite, MiniLM, and no chat model unless the settings name
+    a capable one: rules then do its work). Models load at first use, so constructing is instant.
     """
 
     def __init__(
@@ -51,6 +54,8 @@ class Memory:
         *,
         store: Store | None = None,
         embedder: Embedder | None = None,
+        llm: ChatModel | None = None,
+        pipeline: str | None = None,
         extractor: Extractor | None = None,
         updater: Updater | None = None,
         retriever: Retriever | None = None,
@@ -58,19 +63,23 @@ class Memory:
     ) -> None:
         from lamina.llm import embedder as embedder_from
         from lamina.store.sqlite import SqliteStore
-        from lamina.text.extraction import RulesExtractor
-        from lamina.text.retrieval import HybridRetriever
-        from lamina.text.update import RulesUpdater
+        from lamina.text import pipelines
 
         self.settings = settings or Settings()
         self.embedder: Embedder = embedder or embedder_from(self.settings.embedder)
         self.store: Store = store or SqliteStore(
             path or self.settings.database_path, durable=self.settings.durable, embedder=self.embedder.name
         )
-        self.extractor: Extractor = extractor or RulesExtractor()
         self.indexes = IndexCache()
-        self.retriever: Retriever = retriever or HybridRetriever(self.indexes, self.embedder)
-        self._ingestion = Ingestion(self.store, self.embedder, self.extractor, updater or RulesUpdater(), self.indexes)
+        tools = pipelines.Tools(self.store, self.embedder, self.indexes, llm or _capable_model(self.settings))
+        built = pipelines.build(pipeline or self.settings.pipeline, tools)
+        self.pipeline = replace(
+            built,
+            extractor=extractor or built.extractor,
+            updater=updater or built.updater,
+            retriever=retriever or built.retriever,
+        )
+        self._ingestion = Ingestion(self.store, self.embedder, self.pipeline, self.indexes)
         self._sessions = SessionClock(self.store)
         self._tenant = self.settings.tenant
 
@@ -206,6 +215,19 @@ class Memory:
         self._sessions.forget()
         return {"message": f"Memory {memory_id} deleted"}
 
+    def restore(self, memory_id: str) -> dict[str, Any]:
+        """Take back a deletion or a supersession: the memory is open again, and so is what was closed with it.
+
+        What superseded it stays open too: delete that one if it was wrong. Raises ``NotFound`` (also for what was
+        forgotten), and ``Conflict`` for a memory that is open.
+        """
+        cube = self._newest(memory_id)
+        if cube.header.superseded is None:
+            raise Conflict(f"memory {memory_id} is open: there is nothing to restore.")
+        restored = removal.restore(self.store, cube)
+        self._sessions.forget()
+        return {"message": f"Memory {memory_id} restored", "restored": [one.id for one in restored]}
+
     def delete_all(
         self, user_id: str | None = None, agent_id: str | None = None, run_id: str | None = None
     ) -> dict[str, Any]:
@@ -288,7 +310,7 @@ class Memory:
         floor = arguments.fraction("threshold", threshold)
         allow = self.store.keys(scope, where) if where else None
         vector = self.embedder.encode([query])[0]
-        found = self.retriever.search(
+        found = self.pipeline.retriever.search(
             query, vector, self.store, scope, k=k, allow=allow, as_of=as_of, reference=reference
         )
         return [hit for hit in found if hit.cosine >= floor or hit.lexical > 0]
@@ -314,7 +336,7 @@ class Memory:
         scope, where = arguments.scope_and_filter(self._tenant, filters, ids)
         page = self.store.query(
             scope,
-            where or None,
+            {"AND": [_MEMORIES, where]} if where else _MEMORIES,
             as_of=arguments.moment("as_of", as_of, end_of_day=True),
             limit=arguments.positive("top_k", top_k, 10_000),
             cursor=cursor,
@@ -348,6 +370,16 @@ class Memory:
                 f"memory_id={arguments.short(memory_id)}: no such memory. List what there is (get_all, lamina list)."
             )
         return cube
+
+
+def _capable_model(settings: Settings) -> ChatModel | None:
+    """The chat model of the settings, if it can be trusted with more than small talk: the packaged one cannot."""
+    from lamina.llm import chat_model
+
+    if settings.llm == Settings.model_fields["llm"].default:
+        return None
+    key = settings.llm_api_key.get_secret_value() if settings.llm_api_key else None
+    return chat_model(settings.llm, base_url=settings.llm_base_url, api_key=key)
 
 
 def _blank(cube: MemCube) -> Claim | None:

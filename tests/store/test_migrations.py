@@ -15,19 +15,19 @@ from lamina.store.migrations import MIGRATIONS, backups, m001_initial, migrate
 from lamina.store.sqlite import SqliteStore
 
 
-def m002_colour(connection: sqlite3.Connection) -> None:
+def later_colour(connection: sqlite3.Connection) -> None:
     connection.execute("ALTER TABLE cubes ADD COLUMN colour TEXT")
     connection.execute("UPDATE cubes SET colour = 'grey'")
 
 
-def m003_fails(connection: sqlite3.Connection) -> None:
+def later_fails(connection: sqlite3.Connection) -> None:
     connection.execute("CREATE TABLE half (x)")
     connection.execute("this is not SQL")
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A file with schema 1 and two memories."""
+    """A file with two memories."""
     with SqliteStore(tmp_path / "m.db") as store:
         insert(store, cube("one"), cube("two"))
     return tmp_path / "m.db"
@@ -45,11 +45,11 @@ def test_a_new_file_gets_every_step_and_no_backup(tmp_path: Path) -> None:
 
 def test_an_older_file_is_copied_and_brought_forward(path: Path) -> None:
     connection = connect_writer(path, durable=True)
-    migrate(connection, path, (m001_initial, m002_colour))
+    migrate(connection, path, (*MIGRATIONS, later_colour))
     assert connection.execute("SELECT DISTINCT colour FROM cubes").fetchall() == [("grey",)]
     assert connection.execute("SELECT number, name FROM migrations").fetchall() == [
-        (1, "m001_initial"),
-        (2, "m002_colour"),
+        *enumerate((step.__name__ for step in MIGRATIONS), 1),
+        (len(MIGRATIONS) + 1, "later_colour"),
     ]
     connection.close()
     (copy,) = backups(path)
@@ -59,29 +59,43 @@ def test_an_older_file_is_copied_and_brought_forward(path: Path) -> None:
         assert old.verify() == []
 
 
+def test_a_file_of_the_first_schema_learns_edges(tmp_path: Path) -> None:
+    path = tmp_path / "old.db"
+    connection = connect_writer(path, durable=True)
+    migrate(connection, path, (m001_initial,))
+    connection.close()
+    with SqliteStore(path) as store:
+        assert store.edges(ALICE) == []
+        assert store.verify() == []
+    assert len(backups(path)) == 1
+
+
 def test_a_step_runs_once(path: Path) -> None:
     connection = connect_writer(path, durable=True)
     for _ in range(2):
-        migrate(connection, path, (m001_initial, m002_colour))
-    assert connection.execute("SELECT count(*) FROM migrations").fetchone() == (2,)
+        migrate(connection, path, (*MIGRATIONS, later_colour))
+    assert connection.execute("SELECT count(*) FROM migrations").fetchone() == (len(MIGRATIONS) + 1,)
     connection.close()
 
 
 def test_a_step_that_fails_leaves_nothing_behind(path: Path) -> None:
     connection = connect_writer(path, durable=True)
     with pytest.raises(sqlite3.OperationalError, match="syntax"):
-        migrate(connection, path, (m001_initial, m002_colour, m003_fails))
+        migrate(connection, path, (*MIGRATIONS, later_colour, later_fails))
     assert connection.execute("SELECT name FROM sqlite_master WHERE name = 'half'").fetchall() == []
-    assert connection.execute("PRAGMA user_version").fetchone() == (2,)  # the step before it stays
+    assert connection.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS) + 1,)  # the step before it stays
     connection.close()
 
 
 def test_a_newer_file_is_refused_and_untouched(path: Path) -> None:
     raw = sqlite3.connect(path, isolation_level=None)
-    raw.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
+    newer = len(MIGRATIONS) + 1
+    raw.execute(f"PRAGMA user_version = {newer}")
     raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     before = path.read_bytes()
-    with pytest.raises(StoreUnavailable, match=r"m\.db has schema 2, but this Lamina knows schemas up to 1: upgrade"):
+    with pytest.raises(
+        StoreUnavailable, match=rf"m\.db has schema {newer}, but this Lamina knows schemas up to {newer - 1}: up"
+    ):
         SqliteStore(path)
     assert path.read_bytes() == before
     raw.close()

@@ -13,8 +13,9 @@ from lamina.cube.cube import Claim, MemCube, Scope
 from lamina.store.base import Vector
 from lamina.store.index import IndexCache
 from lamina.store.sqlite import SqliteStore
-from lamina.text.base import Fact, Operation, Turn
+from lamina.text.base import Fact, Operation, Pipeline, Turn
 from lamina.text.ingestion import Batch, Ingestion
+from lamina.text.retrieval import HybridRetriever
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 ALICE = Scope(user="alice")
@@ -79,7 +80,9 @@ def _turn(text: str, day: int, scope: Scope = ALICE) -> Batch:
 
 
 def _write(store: SqliteStore, updater: Scripted, *batches: Batch) -> list[list[tuple[str, str]]]:
-    ingestion = Ingestion(store, HashEmbedder(), WholeTurn(), updater, IndexCache())
+    indexes = IndexCache()
+    pipeline = Pipeline(WholeTurn(), updater, HybridRetriever(indexes))
+    ingestion = Ingestion(store, HashEmbedder(), pipeline, indexes)
     return [[(o.event, o.cube.text) for o in row[1:]] for row in ingestion.write(batches)]
 
 

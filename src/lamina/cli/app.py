@@ -20,6 +20,7 @@ from lamina.cli.doctor import doctor
 from lamina.cli.forget import forget
 from lamina.cli.history import history
 from lamina.cli.list import list_
+from lamina.cli.restore import restore
 from lamina.cli.search import search
 from lamina.cli.serve import serve
 from lamina.cli.show import show
@@ -45,7 +46,7 @@ _PANELS = {
         "history": history,
         "chat": chat,
     },
-    "Correct and erase": {"update": update, "delete": delete, "forget": forget},
+    "Correct and erase": {"update": update, "delete": delete, "restore": restore, "forget": forget},
     "Move and serve": {"import": import_, "export": export, "serve": serve},
     "Look inside": {"demo": demo, "doctor": doctor, "systems": systems, "bench": bench},
 }

@@ -81,6 +81,11 @@ def _writing(app: FastAPI, memory: Memory) -> None:
         """Take a memory out of use (kept in history), or erase it with ``?forget=true``."""
         return memory.forget(memory_id) if forget else memory.delete(memory_id)
 
+    @app.post("/memories/{memory_id}/restore")
+    def restore(memory_id: str) -> Any:
+        """Take back a deletion or a supersession."""
+        return memory.restore(memory_id)
+
     @app.delete("/memories")
     def delete_all(user_id: str | None = None, agent_id: str | None = None, run_id: str | None = None) -> Any:
         """Delete everything of one owner."""

@@ -76,6 +76,38 @@ class Write:
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edge:
+    """A typed, directed connection between two memories of one scope, and what says so.
+
+    Never deleted but by ``forget``: it is closed (``superseded``) by ``disconnect``, or with an end or its evidence.
+    ``valid_from``/``valid_to`` say when it
+    holds in the world, ``recorded``/``superseded`` when it was known. It goes when either end or its ``evidence``
+    is forgotten; an ``entity`` that loses its last edge that way goes with it.
+    """
+
+    source: str  # cube id
+    target: str  # cube id
+    relation: str
+    weight: float = 1.0
+    evidence: str | None = None  # id of the cube that says so
+    reason: str = ""
+    recorded: datetime
+    superseded: datetime | None = None
+    valid_from: datetime | None = None
+    valid_to: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """A memory found by following edges: over how many, and the strongest product of weights on the way."""
+
+    id: str
+    hops: int
+    weight: float
+    path: tuple[str, ...]  # ids from the start to ``id``, both included
+
+
 class Transaction(Protocol):
     """Writes that happen together or not at all. Reads through it see them at once."""
 
@@ -111,6 +143,23 @@ class Transaction(Protocol):
         The limit bounds the cost of one more "likes": an attribute with one value has one open fact anyway, and
         of one with many the nearest are found by their vectors.
         """
+
+    def connect(self, edges: Sequence[Edge]) -> None:
+        """Store edges. An open one with the same ends, relation and evidence is closed first: edges have versions.
+
+        Raises ``NotFound`` for an end or evidence that does not exist, ``InvalidInput`` if they are of two scopes.
+        """
+
+    def disconnect(
+        self, source: str, target: str, relation: str, *, at: datetime, valid_to: datetime | None = None
+    ) -> bool:
+        """Close the open edges of these ends and relation, whatever their evidence; whether there were any.
+
+        They stay for ``as_of`` and ``closed=True``. Closing a memory closes the edges that rest on it by itself.
+        """
+
+    def edges(self, ids: Sequence[str]) -> list[Edge]:
+        """Open edges with one of ``ids`` as an end or as evidence, as this transaction sees them."""
 
 
 class Store(Protocol):
@@ -156,6 +205,32 @@ class Store(Protocol):
 
     def derived(self, id: str) -> list[str]:
         """Ids of open memories whose lineage names ``id`` as a parent."""
+
+    def edges(
+        self,
+        scope: Scope,
+        ids: Sequence[str] | None = None,
+        *,
+        relations: Sequence[str] | None = None,
+        as_of: datetime | None = None,
+        closed: bool = False,
+    ) -> list[Edge]:
+        """Edges within a scope with one of ``ids`` as an end or as evidence (default: all of them).
+
+        Open now or at ``as_of``; with ``closed=True`` whatever became of them.
+        """
+
+    def reach(
+        self,
+        scope: Scope,
+        ids: Sequence[str],
+        *,
+        hops: int = 2,
+        relations: Sequence[str] | None = None,
+        as_of: datetime | None = None,
+        limit: int = 100,
+    ) -> list[Reached]:
+        """What open edges lead to from ``ids``, in either direction: nearest, then strongest first."""
 
     def events(self, *, cube: str | None = None, since: int = 0, limit: int | None = None) -> Iterator[Event]:
         """The log, oldest first."""

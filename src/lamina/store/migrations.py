@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lamina.errors import StoreUnavailable
+from lamina.store import edges
 from lamina.store.connection import APPLICATION_ID
 
 Migration = Callable[[sqlite3.Connection], None]
@@ -111,7 +112,13 @@ def m001_initial(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
-MIGRATIONS: tuple[Migration, ...] = (m001_initial,)
+def m002_edges(connection: sqlite3.Connection) -> None:
+    """Connections between memories."""
+    for statement in edges.SCHEMA:
+        connection.execute(statement)
+
+
+MIGRATIONS: tuple[Migration, ...] = (m001_initial, m002_edges)
 
 
 def migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[Migration] = MIGRATIONS) -> None:

@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 
 from lamina.cube.cube import MemCube, Scope
 from lamina.errors import InvalidInput, NotFound, StoreUnavailable
+from lamina.store import edges as edge_rows
 from lamina.store import erasure, log, reading, vector_space, verification
-from lamina.store.base import Change, Event, Filter, Page, Vector
+from lamina.store.base import Change, Edge, Event, Filter, Page, Reached, Vector
 from lamina.store.blobs import BlobStore
 from lamina.store.connection import Readers, check_path, connect_writer, mapped
 from lamina.store.filters import names_state, parse
@@ -280,6 +281,33 @@ class SqliteStore:
         )
         with self._readers.lend() as db:
             return [row[0] for row in db.execute(sql, (id,))]
+
+    def edges(
+        self,
+        scope: Scope,
+        ids: Sequence[str] | None = None,
+        *,
+        relations: Sequence[str] | None = None,
+        as_of: datetime | None = None,
+        closed: bool = False,
+    ) -> list[Edge]:
+        """Edges of a scope, oldest first: all, or those with one of ``ids`` as an end or as evidence."""
+        with self._readers.lend() as db:
+            return edge_rows.select(db, scope, ids, relations, as_of, closed)
+
+    def reach(
+        self,
+        scope: Scope,
+        ids: Sequence[str],
+        *,
+        hops: int = 2,
+        relations: Sequence[str] | None = None,
+        as_of: datetime | None = None,
+        limit: int = 100,
+    ) -> list[Reached]:
+        """What edges lead to from ``ids``, either way, nearest and strongest first; ``ids`` themselves left out."""
+        with self._readers.lend() as db:
+            return edge_rows.reach(db, scope, ids, hops, relations, as_of, limit)
 
     def events(self, *, cube: str | None = None, since: int = 0, limit: int | None = None) -> Iterator[Event]:
         """The log after row ``since``, oldest first; of one memory, or of all."""

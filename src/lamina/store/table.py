@@ -25,8 +25,9 @@ Rows = NDArray[np.int64]
 
 NEVER = np.iinfo(np.int64).max
 ALWAYS = np.iinfo(np.int64).min
-PLAIN, TURN, FACT = 0, 1, 2
+PLAIN, TURN, FACT, NODE = 0, 1, 2, 3  # a node is an entity: a name that edges join, no memory to be found
 
+_KINDS = {"entity": NODE}
 _LIVE = (State.GENERATED, State.ACTIVE, State.FROZEN)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -143,7 +144,7 @@ class Table:
         elif sources:
             kind, source = FACT, hashed(sources[0].id)
         else:
-            kind, source = FACT if header.claim else PLAIN, identity
+            kind, source = FACT if header.claim else _KINDS.get(header.semantic_type, PLAIN), identity
         return {
             "key": key,
             "identity": identity,

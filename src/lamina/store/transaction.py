@@ -17,7 +17,8 @@ from typing import Any
 
 from lamina.cube.cube import MemCube, Scope
 from lamina.errors import Conflict, InvalidInput, LaminaError, NotFound
-from lamina.store.base import Write
+from lamina.store import edges as edge_rows
+from lamina.store.base import Edge, Write
 from lamina.store.blobs import BlobStore
 from lamina.store.connection import mapped
 from lamina.store.log import GENESIS, Chain, details_json
@@ -87,6 +88,8 @@ class SqliteTransaction:
             self._write([write], previous=expect)
             if superseded is None:
                 self._end(key, micros(header.recorded), header.id, None)
+            else:
+                edge_rows.reopen_with(self._connection, header.id, superseded)
 
     def close(
         self,
@@ -104,7 +107,9 @@ class SqliteTransaction:
             key, version, _, superseded = self._newest_row(id)
             if superseded is not None:
                 raise Conflict(f"memory {id!r} was closed at {moment(superseded).isoformat()} already")
-            self._end(key, micros(at), by, None if valid_to is None else micros(valid_to))
+            ends = None if valid_to is None else micros(valid_to)
+            self._end(key, micros(at), by, ends)
+            edge_rows.close_with(self._connection, id, micros(at), ends)
             self._log_row(actor, action, id, version, reason, {"superseded": at.isoformat(), "by": by})
 
     def forget(self, ids: Sequence[str], *, actor: str = "user", reason: str = "") -> list[str]:
@@ -117,6 +122,7 @@ class SqliteTransaction:
             raise InvalidInput(f"ids={ids!r}: pass a list of ids")
         with self._step():
             gone = sorted(row[0] for row in self._connection.execute(_DESCENDANTS, (json.dumps(list(ids)),)))
+            gone += edge_rows.erase_with(self._connection, gone)
             for id in gone:
                 self._erase(id, actor, reason)
             self.forgot = self.forgot or bool(gone)
@@ -140,6 +146,23 @@ class SqliteTransaction:
         values = [*parameters, subject.casefold(), *([] if slot is None else [slot]), *more, limit]
         with self._step():
             return [from_row(row, self._blobs) for row in self._connection.execute(sql, values).fetchall()[::-1]]
+
+    def connect(self, edges: Sequence[Edge]) -> None:
+        """Store edges, all or none; see ``lamina.store.edges``. Raises ``NotFound``, ``InvalidInput``."""
+        with self._step():
+            edge_rows.connect(self._connection, edges)
+
+    def disconnect(
+        self, source: str, target: str, relation: str, *, at: datetime, valid_to: datetime | None = None
+    ) -> bool:
+        """Close the open edges of these ends and relation; whether there were any."""
+        with self._step():
+            return edge_rows.disconnect(self._connection, source, target, relation, at, valid_to)
+
+    def edges(self, ids: Sequence[str]) -> list[Edge]:
+        """Open edges that have one of ``ids`` as an end or as evidence."""
+        with self._step():
+            return edge_rows.touching(self._connection, ids)
 
     def replace_vectors(self, rows: Sequence[tuple[int, bytes | None]]) -> None:
         """New vectors, as ``VectorSpace`` packs them, for versions that have none now; indexes see a change."""

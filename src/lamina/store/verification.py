@@ -18,6 +18,7 @@ _COUNTS = {
     "open": "SELECT count(*) FROM cubes WHERE superseded IS NULL",
     "vectors": "SELECT count(*) FROM vectors",
     "events": "SELECT count(*) FROM log",
+    "edges": "SELECT count(*) FROM edges WHERE superseded IS NULL",
     "forgotten": "SELECT count(*) FROM gone",
     "schema": "SELECT user_version FROM pragma_user_version",
 }

@@ -1,12 +1,13 @@
 """What plugs into ``Memory``: extractors, updaters and retrievers, and the values they pass on.
 
-The path of a message: ``Turn`` -> ``Extractor`` -> ``Fact``s -> ``Updater`` -> ``Operation``s -> store.
-The path of a question: text -> ``Retriever`` -> ``Hit``s.
+The path of a message: ``Turn`` -> ``Extractor`` -> ``Fact``s -> ``Updater`` -> ``Operation``s -> store, and then
+``Connector``: what is built on top of what was written (links, notes, graph edges, summaries).
+The path of a question: text -> ``Retriever`` -> ``Hit``s. A ``Pipeline`` names one of each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
 from typing import Literal, Protocol
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lamina.cube.cube import Claim, MemCube, Scope
-from lamina.store.base import Store
+from lamina.store.base import Store, Transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +63,23 @@ class Operation:
     ``add`` stores it; ``noop`` counts it as said again (``target``); ``supersede`` closes ``target`` and
     stores the fact as its successor; ``close`` ends ``target`` and stores nothing in its place;
     ``augment`` writes the fact as the next version of ``target``; ``late`` stores it already closed,
-    because ``target`` is newer in the world.
+    because ``target`` is newer in the world; ``skip`` stores nothing (the turn it is from is kept all the same).
     """
 
-    kind: Literal["add", "noop", "supersede", "close", "augment", "late"]
+    kind: Literal["add", "noop", "supersede", "close", "augment", "late", "skip"]
     fact: Fact
     reason: str
     target: MemCube | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one turn or fact: the mem0 event, the memory it concerns, and why."""
+
+    event: str  # ADD, UPDATE, DELETE, NONE
+    cube: MemCube
+    reason: str
+    previous: MemCube | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,3 +143,31 @@ class Retriever(Protocol):
         reference: datetime | None = None,
     ) -> list[Hit]:
         """The ``k`` best turns or memories; ``allow`` holds the keys a filter let through."""
+
+
+Connect = Callable[[Transaction, Sequence[Outcome]], None]
+
+
+class Connector(Protocol):
+    """Builds on what is being written: links between turns, notes about them, a graph of what facts say."""
+
+    name: str
+
+    def prepare(self, scope: Scope, turns: Sequence[MemCube], vectors: NDArray[np.float32]) -> Connect:
+        """Called once per scope and write, *before* the transaction: models run here, so that no lock is held.
+
+        ``turns`` are the verbatim turns about to be stored, in order, ``vectors`` (n, d) theirs. The function
+        returned is called inside the transaction, after turns and facts were written, with the outcomes of this
+        scope (turns first in each session, then their facts). A turn of the same call is no row of any index
+        yet: whoever links turns keeps track of those itself. Whatever it writes lands with the turns, or not at all.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """How ``Memory`` builds and reads text memory. ``lamina.text.pipelines`` lists the published ones by name."""
+
+    extractor: Extractor
+    updater: Updater
+    retriever: Retriever
+    connectors: tuple[Connector, ...] = ()

@@ -18,7 +18,7 @@ from lamina.cube.payload import TextPayload
 from lamina.store.base import Store, Transaction, Vector, Write
 from lamina.store.growing import Growing
 from lamina.store.index import ScopeIndex
-from lamina.text.base import Fact, Operation, Updater
+from lamina.text.base import Fact, Operation, Outcome, Updater
 
 NEAREST = 10  # memories a new fact is compared with (Mem0, arXiv 2504.19413, section 2.1: s = 10)
 _POOL = 40  # nearest facts of any subject, from which those of the same subject are taken
@@ -32,17 +32,8 @@ _RULES = {
     "supersede": "another value",
     "close": "ended",
     "late": "older than what is known",
+    "skip": "not worth keeping",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of one turn or fact: the mem0 event, the memory it concerns, and why."""
-
-    event: str  # ADD, UPDATE, DELETE, NONE
-    cube: MemCube
-    reason: str
-    previous: MemCube | None = None
 
 
 @dataclass(slots=True)
@@ -97,6 +88,8 @@ class Decisions:
     # -- one operation each ----------------------------------------------------------------------
 
     def _carry_out(self, op: Operation, item: Pending) -> Outcome:
+        if op.kind == "skip":
+            return Outcome("NONE", item.turn, op.reason)
         if op.kind == "noop":
             return self._mention(op, item)
         if op.kind == "augment":

@@ -5,17 +5,19 @@ means both, or search would bring the other one right back. So:
 
 * deleting or correcting a *fact* retires its source turns; other facts of those turns stay;
 * deleting a *turn* deletes the facts taken from it;
-* forgetting either erases the turn and everything taken from it, because nothing less can be proved.
+* forgetting either erases the turn and everything taken from it, because nothing less can be proved;
+* what was closed by mistake, by a person or by a rule, can be restored; what was forgotten cannot.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 
-from lamina.cube.cube import MemCube, Scope
+from lamina.cube.cube import Lineage, MemCube, Scope
 from lamina.llm.base import Embedder
-from lamina.store.base import Store, Transaction
+from lamina.store.base import Store, Transaction, Write
 
 
 def delete(store: Store, cube: MemCube, at: datetime) -> None:
@@ -24,6 +26,47 @@ def delete(store: Store, cube: MemCube, at: datetime) -> None:
         tx.close(cube.id, at=at, reason="deleted by the user")
         retire_sources(tx, cube, at, reason=f"source of the deleted memory {cube.id}")
         retire_derived(store, tx, cube, at, reason=f"taken from the deleted turn {cube.id}")
+
+
+def restore(store: Store, cube: MemCube) -> list[MemCube]:
+    """Take back the closing of a memory, and of the turns and facts that were closed with it; all that is open again.
+
+    Each gets a new version that says and dates the same, so search treats it as if it had never been away, while
+    its history keeps that it was. What superseded it stays: two answers are better than a lost one.
+    """
+    restored = []
+    with store.transaction() as tx:
+        for old in [cube, *_closed_with(store, cube)]:
+            header = replace(
+                old.header,
+                version=old.header.version + 1,
+                superseded=None,
+                superseded_by=None,
+                valid_to=_end_before_closing(store, old),
+                lineage=Lineage(((old.id, old.header.version),), "restore"),
+            )
+            new = MemCube(header, old.payload)
+            tx.revise(Write(new, store.vector(old.id), action="restore"), expect=old.header.version)
+            restored.append(new)
+    return restored
+
+
+def _closed_with(store: Store, cube: MemCube) -> list[MemCube]:
+    """The turns a memory was taken from and the facts taken from it, if they were closed at the same moment."""
+    header = cube.header
+    sources = [store.get(source.id) for source in header.provenance.sources]
+    page = store.query(header.scope, {"recorded": header.recorded}, closed=True, limit=1000)
+    taken = [one for one in page.cubes if any(source.id == cube.id for source in one.header.provenance.sources)]
+    newest = [store.get(one.id) for one in taken]
+    found = {one.id: one for one in (*sources, *newest) if one is not None}
+    return [one for one in found.values() if one.header.superseded == header.superseded]
+
+
+def _end_before_closing(store: Store, cube: MemCube) -> datetime | None:
+    """Until when it holds by its own words: an end that its successor set is taken back with the closing."""
+    successor = store.get(cube.header.superseded_by) if cube.header.superseded_by else None
+    since = successor and (successor.header.valid_from or successor.header.recorded)
+    return None if cube.header.valid_to == since else cube.header.valid_to
 
 
 def delete_all(store: Store, scope: Scope, at: datetime) -> int:

@@ -7,8 +7,7 @@ from typing import Any
 
 from lamina.cube.cube import MemCube
 from lamina.store.base import Event, Store
-from lamina.text.base import Hit
-from lamina.text.decisions import Outcome
+from lamina.text.base import Hit, Outcome
 
 # How the log's actions are called in a memory's history (mem0 knows ADD, UPDATE and DELETE).
 _HISTORY_EVENT = {
@@ -16,6 +15,7 @@ _HISTORY_EVENT = {
     "update": "UPDATE",
     "augment": "UPDATE",
     "noop": "UPDATE",
+    "evolve": "UPDATE",
     "restore": "UPDATE",
     "supersede": "DELETE",
     "close": "DELETE",

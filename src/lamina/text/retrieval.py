@@ -33,7 +33,7 @@ from lamina.errors import NotFound
 from lamina.llm.base import Embedder
 from lamina.store.base import Store
 from lamina.store.index import IndexCache, ScopeIndex
-from lamina.store.table import ALWAYS, FACT, NEVER, TURN, micros
+from lamina.store.table import ALWAYS, FACT, NEVER, NODE, TURN, micros
 from lamina.text.base import Hit
 from lamina.text.query import Query, parse_query
 
@@ -132,7 +132,7 @@ class _Search:
         self._nameless = nameless  # for turns
         self._k = k
         self._as_of = as_of
-        self._visible = index.visible(as_of, allow)
+        self._visible = index.visible(as_of, allow) & (index.table["kind"] != NODE)
         self._words = index.words.known(query.terms)
 
     def run(self) -> list[_Ranked]:
