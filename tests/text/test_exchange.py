@@ -18,9 +18,19 @@ from lamina.cube.cube import Claim, Header, Lineage, MemCube, Provenance, Scope,
 from lamina.cube.payload import TextPayload
 from lamina.errors import InvalidInput
 from lamina.llm.base import Embedder
-from lamina.store.base import Write
+from lamina.store.base import Edge, Write
 from lamina.store.sqlite import SqliteStore
-from lamina.text.exchange import Counts, cube_line, detect, export_lines, read_jsonl, read_mem0, rescope, write_cubes
+from lamina.text.exchange import (
+    Counts,
+    cube_line,
+    detect,
+    export_lines,
+    read_jsonl,
+    read_mem0,
+    rescope,
+    write_cubes,
+    write_records,
+)
 
 START = datetime(2025, 1, 12, 17, 40, tzinfo=UTC)
 EVERYONE = Scope()
@@ -213,3 +223,41 @@ def test_formats_are_told_apart(text: str, format: str) -> None:
 def test_other_files_are_refused(text: str) -> None:
     with pytest.raises(InvalidInput):
         detect(text)
+
+
+@pytest.mark.parametrize("history", [False, True])
+def test_connections_travel_with_their_memories(
+    store: SqliteStore, other: SqliteStore, minilm: Embedder, history: bool
+) -> None:
+    one, two, three = (MemCube(Header(scope=Scope("default", "ann"), recorded=START), TextPayload(t)) for t in "abc")
+    link = Edge(
+        source=one.id, target=two.id, relation="knows", weight=0.5, evidence=three.id, reason="q", recorded=START
+    )
+    with store.transaction() as tx:
+        tx.insert([Write(cube) for cube in (one, two, three)])
+        tx.connect([link])
+        tx.connect([replace(link, recorded=START + timedelta(1), weight=0.7, valid_from=START)])
+    lines = list(export_lines(store, EVERYONE, history=history))
+    for stored in (len(lines), 0):
+        assert write_records(other, minilm, list(read_jsonl(lines))).stored == stored
+    assert other.edges(EVERYONE, closed=True) == store.edges(EVERYONE, closed=history)
+    assert len(other.edges(EVERYONE, closed=True)) == 1 + history
+
+
+def test_a_connection_of_memories_that_are_not_here_is_skipped(other: SqliteStore, minilm: Embedder) -> None:
+    link = Edge(source="a", target="b", relation="knows", recorded=START)
+    assert write_records(other, minilm, [link]) == Counts(0, 1)
+
+
+@pytest.mark.parametrize(
+    "change", [{"source": 1}, {"weight": "much"}, {"recorded": None}, {"valid_to": "soon"}, {"more": 1}]
+)
+def test_a_line_that_is_no_edge_is_refused(store: SqliteStore, change: dict[str, Any]) -> None:
+    one, two = (MemCube(Header(scope=EVERYONE), TextPayload(t)) for t in "ab")
+    with store.transaction() as tx:
+        tx.insert([Write(one), Write(two)])
+        tx.connect([Edge(source=one.id, target=two.id, relation="knows", recorded=START)])
+    line = json.loads(list(export_lines(store, EVERYONE))[-1])
+    line["edge"] |= change
+    with pytest.raises(InvalidInput, match="line 1"):
+        list(read_jsonl([json.dumps(line)]))

@@ -1,7 +1,7 @@
 """What every verb shares: the options that say which memories are meant, errors, and exit codes.
 
 A verb is a function ``verb(session, ...)``; ``@command`` turns it into what typer expects by replacing
-``session`` with ``--db``, ``--tenant``, ``--user``, ``--agent``, ``--run`` and ``--json``. Typer reads
+``session`` with ``--db``, ``--tenant``, ``--pipeline``, ``--user``, ``--agent``, ``--run`` and ``--json``. Typer reads
 signatures, so the decorator writes one. Nothing heavy is imported here: ``lamina --help`` reads this file.
 
 Exit codes: 0 success, 1 an error Lamina reports, 2 wrong usage, 130 Ctrl-C.
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from lamina.settings import Settings
 
 P = ParamSpec("P")
-OWNER, STORE, PLAIN = ("db", "tenant", "user", "agent", "run", "json"), ("db", "tenant", "json"), ("json",)
+STORE, PLAIN = ("db", "tenant", "pipeline", "json"), ("json",)
+OWNER = ("db", "tenant", "pipeline", "user", "agent", "run", "json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class Session:
     json: bool = False
     db: Path | None = None
     tenant: str | None = None
+    pipeline: str | None = None
     user: str | None = None
     agent: str | None = None
     run: str | None = None
@@ -46,7 +48,8 @@ class Session:
         """Settings with the options of this call on top. Raises ``InvalidInput`` for an unreadable one."""
         from lamina.settings import Settings
 
-        given = {"database": str(self.db) if self.db else None, "tenant": self.tenant, "user": self.user}
+        given = {"database": str(self.db) if self.db else None, "user": self.user}
+        given |= {"tenant": self.tenant, "pipeline": self.pipeline}
         try:
             return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
         except ValueError as error:  # pydantic's and tomllib's are ValueErrors
@@ -90,6 +93,12 @@ _SHARED: dict[str, tuple[Any, Any]] = {
         None,
     ),
     "tenant": (Annotated[str | None, _memory_option("--tenant", help="Whose installation [LAMINA_TENANT].")], None),
+    "pipeline": (
+        Annotated[
+            str | None, _memory_option("--pipeline", metavar="NAME", help="How to build and read [LAMINA_PIPELINE].")
+        ],
+        None,
+    ),
     "user": (Annotated[str | None, _memory_option("--user", "-u", help="Whose memories [LAMINA_USER].")], None),
     "agent": (Annotated[str | None, _memory_option("--agent", help="Of which agent; default: any.")], None),
     "run": (Annotated[str | None, _memory_option("--run", help="Of which run or session; default: any.")], None),

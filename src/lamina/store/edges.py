@@ -77,7 +77,7 @@ def connect(connection: sqlite3.Connection, edges: Sequence[Edge]) -> None:
     """Insert ``edges``; an open one with the same ends, relation and evidence is closed first."""
     scopes = _scopes(connection, {id for edge in edges for id in (edge.source, edge.target, edge.evidence) if id})
     rows = [_row(edge, scopes) for edge in edges]
-    for edge in edges:
+    for edge in (edge for edge in edges if edge.superseded is None):
         connection.execute(
             "UPDATE edges SET superseded = ? WHERE source = ? AND target = ? AND relation = ? AND evidence IS ?"
             " AND superseded IS NULL",

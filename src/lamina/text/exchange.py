@@ -1,7 +1,8 @@
 """Memories as files: Lamina's own JSONL, and what mem0's ``get_all`` returns. Chat logs: ``chat_logs.py``.
 
 * ``jsonl``, written by ``export_lines``: one version of a memory a line, ``{"lamina": 1, "header": ..., "text":
-  ...}``; reading it back restores ids, versions, dates, provenance and lineage. Vectors are computed anew.
+  ...}``, then its connections (``edge_exchange.py``); reading it back restores ids, versions, dates, provenance,
+  lineage and links. Vectors are computed anew.
 * ``mem0``: the JSON of mem0's ``get_all``, or its list of memories; ids and dates are kept.
 
 Readers check everything they return and name the line or entry that is wrong. Nothing here decides what is
@@ -21,8 +22,9 @@ from lamina.cube.cube import Header, MemCube, Provenance, Scope
 from lamina.cube.payload import TextPayload
 from lamina.errors import InvalidInput
 from lamina.llm.base import Embedder
-from lamina.store.base import Store, Transaction, Write
+from lamina.store.base import Edge, Store, Transaction, Write
 from lamina.text.arguments import clean_text, identity, metadata_dict, short
+from lamina.text.edge_exchange import edge_lines, read_edge, write_edges
 from lamina.text.turns import to_datetime
 
 Format = Literal["jsonl", "mem0", "chat"]
@@ -95,7 +97,8 @@ def export_lines(store: Store, scope: Scope, *, history: bool = False) -> Iterat
                 done.add(cube.id)
                 yield from map(cube_line, store.versions(cube.id) if history else [cube])
         if (cursor := page.cursor) is None:
-            return
+            break
+    yield from edge_lines(store, scope, FORMAT_VERSION, history=history)
 
 
 def cube_line(cube: MemCube) -> str:
@@ -104,15 +107,21 @@ def cube_line(cube: MemCube) -> str:
     return strict_json.dumps({"lamina": FORMAT_VERSION, "header": header, "text": cube.text})
 
 
-def read_jsonl(lines: Iterable[str]) -> Iterator[MemCube]:
-    """The memories of an export. Raises ``InvalidInput`` naming the line."""
+def read_jsonl(lines: Iterable[str]) -> Iterator[MemCube | Edge]:
+    """The memories of an export, and the connections between them. Raises ``InvalidInput`` naming the line."""
     for number, line in enumerate(lines, 1):
         if line.strip():
             where = f"line {number}"
             try:
-                yield _cube(_parse(line, where, MAX_LINE))
+                yield _record(_parse(line, where, MAX_LINE))
             except InvalidInput as error:
                 raise InvalidInput(str(error) if str(error).startswith(where) else f"{where}: {error}") from error
+
+
+def _record(value: Any) -> MemCube | Edge:
+    if isinstance(value, Mapping) and value.get("lamina") == FORMAT_VERSION and "edge" in value:
+        return read_edge(value["edge"])
+    return _cube(value)
 
 
 def _cube(value: Any) -> MemCube:
@@ -161,10 +170,22 @@ def _mem0_cube(row: Any, owner: Scope) -> MemCube:
 # -- writing memories ----------------------------------------------------------------------------
 
 
-def rescope(cube: MemCube, tenant: str, **ids: str | None) -> MemCube:
-    """The memory under ``tenant`` (a file must not choose one) and under the ids that are not ``None``."""
+def rescope(cube: MemCube | Edge, tenant: str, **ids: str | None) -> MemCube | Edge:
+    """The memory under ``tenant`` (a file must not choose one) and under the ids that are not ``None``.
+
+    An edge has no owner of its own: it belongs where its ends do.
+    """
+    if isinstance(cube, Edge):
+        return cube
     given = {name: value for name, value in ids.items() if value is not None}
     return replace(cube, header=replace(cube.header, scope=replace(cube.header.scope, tenant=tenant, **given)))
+
+
+def write_records(store: Store, embedder: Embedder, records: Sequence[MemCube | Edge]) -> Counts:
+    """Store a chunk as it came: memories in one transaction, then connections; what exists is skipped."""
+    edges = [record for record in records if isinstance(record, Edge)]
+    counts = write_cubes(store, embedder, [record for record in records if isinstance(record, MemCube)])
+    return counts + Counts(*write_edges(store, edges)) if edges else counts
 
 
 def write_cubes(store: Store, embedder: Embedder, cubes: Sequence[MemCube]) -> Counts:
