@@ -27,10 +27,11 @@ from lamina.llm.base import ChatModel, Embedder
 from lamina.settings import Settings
 from lamina.store.base import Store, Write
 from lamina.store.index import IndexCache
-from lamina.text import arguments, removal
+from lamina.text import arguments, removal, reranking
 from lamina.text.arguments import Moment
 from lamina.text.base import Extractor, Hit, Retriever, Updater
 from lamina.text.ingestion import Batch, Ingestion
+from lamina.text.reranking import Reranker
 from lamina.text.results import history_dicts, hit_dict, memory_dict, outcome_dict
 from lamina.text.sessions import SessionClock
 from lamina.text.turns import Messages, parse_messages
@@ -59,6 +60,7 @@ class Memory:
         extractor: Extractor | None = None,
         updater: Updater | None = None,
         retriever: Retriever | None = None,
+        reranker: Reranker | None = None,
         settings: Settings | None = None,
     ) -> None:
         from lamina.llm import embedder as embedder_from
@@ -71,7 +73,8 @@ class Memory:
             path or self.settings.database_path, durable=self.settings.durable, embedder=self.embedder.name
         )
         self.indexes = IndexCache()
-        tools = pipelines.Tools(self.store, self.embedder, self.indexes, llm or _capable_model(self.settings))
+        llm = llm or _capable_model(self.settings)
+        tools = pipelines.Tools(self.store, self.embedder, self.indexes, llm)
         built = pipelines.build(pipeline or self.settings.pipeline, tools)
         self.pipeline = replace(
             built,
@@ -80,6 +83,7 @@ class Memory:
             retriever=retriever or built.retriever,
         )
         self._ingestion = Ingestion(self.store, self.embedder, self.pipeline, self.indexes)
+        self.reranker = reranker or reranking.reranker(self.settings.reranker, llm)
         self._sessions = SessionClock(self.store)
         self._tenant = self.settings.tenant
 
@@ -266,6 +270,7 @@ class Memory:
         top_k: int = 20,
         filters: Mapping[str, Any] | None = None,
         threshold: float = 0.1,
+        rerank: bool = False,
         explain: bool = False,
         reference_date: Moment | None = None,
         as_of: Moment | None = None,
@@ -277,8 +282,8 @@ class Memory:
 
         ``filters`` holds the owner's ids and any metadata conditions (see docs); ``as_of`` asks what was
         known then (a bare date includes that day); ``reference_date`` is what "last week" in the query
-        refers to; ``explain`` adds the parts of each score; hits with a smaller cosine than ``threshold``
-        and no common word are dropped.
+        refers to; ``rerank`` asks the configured reranker for a second look; ``explain`` adds the parts of each
+        score; hits with a smaller cosine than ``threshold`` and no common word are dropped.
         """
         ids = {"user_id": user_id, "agent_id": agent_id, "run_id": run_id}
         scope, where = arguments.scope_and_filter(self._tenant, filters, ids)
@@ -288,6 +293,7 @@ class Memory:
             top_k=top_k,
             where=where,
             threshold=threshold,
+            rerank=rerank,
             as_of=arguments.moment("as_of", as_of, end_of_day=True),
             reference=arguments.moment("reference_date", reference_date),
         )
@@ -301,6 +307,7 @@ class Memory:
         top_k: int = 20,
         where: Mapping[str, Any] | None = None,
         threshold: float = 0.1,
+        rerank: bool = False,
         as_of: datetime | None = None,
         reference: datetime | None = None,
     ) -> list[Hit]:
@@ -308,12 +315,16 @@ class Memory:
         query = arguments.query_text(query)
         k = arguments.positive("top_k", top_k, 10_000)
         floor = arguments.fraction("threshold", threshold)
+        if rerank and self.reranker is None:
+            raise InvalidInput("rerank=True, but no reranker is set: Memory(reranker=...) or LAMINA_RERANKER.")
+        wide = k * reranking.POOL if rerank else k
         allow = self.store.keys(scope, where) if where else None
         vector = self.embedder.encode([query])[0]
         found = self.pipeline.retriever.search(
-            query, vector, self.store, scope, k=k, allow=allow, as_of=as_of, reference=reference
+            query, vector, self.store, scope, k=wide, allow=allow, as_of=as_of, reference=reference
         )
-        return [hit for hit in found if hit.cosine >= floor or hit.lexical > 0]
+        kept = [hit for hit in found if hit.cosine >= floor or hit.lexical > 0]
+        return reranking.reranked(kept, query, k, self.reranker) if rerank and self.reranker else kept
 
     def get(self, memory_id: str) -> dict[str, Any] | None:
         """One memory, deleted or not, or ``None``."""

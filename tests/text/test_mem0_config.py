@@ -44,3 +44,18 @@ def test_keys_stay_out_of_sight() -> None:
 def test_what_cannot_be_honoured_is_refused(config: Any, says: str) -> None:
     with pytest.raises(InvalidInput, match=says):
         settings_from_mem0(config)
+
+
+@pytest.mark.parametrize(
+    ("reranker", "expected"),
+    [
+        ({"provider": "llm_reranker"}, "llm"),
+        ({"provider": "sentence_transformer", "config": {"model": "a/b"}}, "cross-encoder:a/b"),
+        ({}, "none"),
+    ],
+)
+def test_the_reranker_maps(reranker: dict[str, Any], expected: str) -> None:
+    assert settings_from_mem0({"reranker": reranker}).reranker == expected
+    assert settings_from_mem0({"pipeline": "hybrid"}).pipeline == "hybrid"
+    with pytest.raises(InvalidInput, match="reranker provider"):
+        settings_from_mem0({"reranker": {"provider": "cohere"}})

@@ -22,12 +22,13 @@ def search(
     count: Annotated[int, typer.Option("-k", min=1, help="How many memories at most.")] = 5,
     as_of: AsOf = None,
     explain: Annotated[bool, typer.Option("--explain", help="Show what each score is made of.")] = False,
+    rerank: Annotated[bool, typer.Option("--rerank", help="Let a model look again [LAMINA_RERANKER].")] = False,
     where: Where = None,
 ) -> None:
     """Find the memories that answer a question, best first."""
     filters = condition(where) | session.ids()
     with session.memory() as memory:
-        result = memory.search(query, top_k=count, filters=filters, as_of=as_of, explain=explain)
+        result = memory.search(query, top_k=count, filters=filters, as_of=as_of, rerank=rerank, explain=explain)
     output.emit(session.json, result, lambda screen: _show(screen, result["results"]))
 
 

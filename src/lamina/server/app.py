@@ -45,6 +45,7 @@ class SearchBody(_Body):
     filters: dict[str, Any] = Field(examples=[{"user_id": "alice"}])
     top_k: int = 20
     threshold: float = 0.1
+    rerank: bool = False
     explain: bool = False
     as_of: str | None = None
     reference_date: str | None = None

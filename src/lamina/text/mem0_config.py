@@ -10,7 +10,7 @@ from lamina.errors import InvalidInput
 from lamina.settings import Settings
 from lamina.text.arguments import short
 
-_KNOWN = {"llm", "embedder", "vector_store", "history_db_path", "version", "graph_store", "reranker"}
+_KNOWN = {"llm", "embedder", "vector_store", "history_db_path", "version", "graph_store", "reranker", "pipeline"}
 _MINILM = {"all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2", "minilm"}
 # Services that speak OpenAI's protocol, with the address mem0 uses for them when none is given.
 _OPENAI_LIKE = {
@@ -32,13 +32,14 @@ def settings_from_mem0(config: Mapping[str, Any]) -> Settings:
     unknown = set(config) - _KNOWN
     if unknown:
         raise InvalidInput(f"config has unknown keys {sorted(unknown)}; known are {sorted(_KNOWN)}.")
-    for name in ("graph_store", "reranker"):
-        if config.get(name):
-            raise InvalidInput(f"config[{name!r}] is not supported by this release: leave it out.")
+    if config.get("graph_store"):
+        raise InvalidInput("config['graph_store']: the graph is in the same database; use pipeline='mem0-graph'.")
     values: dict[str, Any] = {}
     if path := _path(config):
         values["database"] = str(path)
-    values |= _embedder(_part(config, "embedder")) | _llm(_part(config, "llm"))
+    values |= _embedder(_part(config, "embedder")) | _llm(_part(config, "llm")) | _reranker(_part(config, "reranker"))
+    if config.get("pipeline"):
+        values["pipeline"] = str(config["pipeline"])
     return Settings(**values)
 
 
@@ -81,3 +82,14 @@ def _llm(part: tuple[str | None, dict[str, Any]]) -> dict[str, Any]:
     if options.get("api_key"):
         values["llm_api_key"] = options["api_key"]
     return values
+
+
+def _reranker(part: tuple[str | None, dict[str, Any]]) -> dict[str, Any]:
+    provider, options = part
+    if provider is None:
+        return {}
+    if provider in ("llm_reranker", "llm"):
+        return {"reranker": "llm"}
+    if provider in ("sentence_transformer", "huggingface") and options.get("model"):
+        return {"reranker": f"cross-encoder:{options['model']}"}
+    raise InvalidInput(f"reranker provider {provider!r}: use llm_reranker, or sentence_transformer with a model.")
