@@ -97,6 +97,9 @@ def note(id: str, text: str, **header: Any) -> MemCube:
     return MemCube(Header(id=id, scope=ANN, recorded=T0, **header), TextPayload(text))
 
 
+PARTS = {"dense", "lexical", "speaker", "period", "question", "stated", "answers", "session"}
+
+
 def test_finds_by_word_and_explains_itself(desk: Desk) -> None:
     desk.put(
         turn("cats", "My cat chases red balloons", n=0, session="s"),
@@ -106,11 +109,12 @@ def test_finds_by_word_and_explains_itself(desk: Desk) -> None:
     for query in ("Which cat chases balloons?", "What did Bob say on 1 January 2024 about the dog?", "trains"):
         for hit in desk.ask(query):
             assert hit.score == sum(hit.parts.values())
-            assert set(hit.parts) <= {"dense", "lexical", "speaker", "period", "question", "stated"}
+            assert set(hit.parts) <= PARTS
             assert hit.cosine == hit.parts.get("dense", 0.0)
     assert desk.ids("Which cat chases balloons?")[0] == "cats"
     best = desk.ask("trains")[0]
     assert best.cube.id == "trains" and best.source is None and best.lexical == 0.5
+    assert not {"answers", "session"} & set(best.parts)  # a note is part of no conversation
     assert desk.ask("cat")[0].source == desk.store.get("cats")
 
 
@@ -224,6 +228,37 @@ def test_a_chain_of_successors_leads_to_the_last(desk: Desk) -> None:
         "old-turn": "last",
         "new-turn": "last",
     }
+
+
+def test_an_answer_profits_from_its_question(desk: Desk) -> None:
+    desk.put(
+        turn("asks", "Which instrument do you play?", n=0, session="a", speaker="Bob"),
+        turn("answer", "Clarinet, since childhood", n=1, session="a"),
+        turn("says", "You play an instrument, which one.", n=0, session="b", speaker="Bob"),
+        turn("other", "Clarinet, since childhood", n=1, session="b"),
+    )
+    hits = {hit.cube.id: hit for hit in desk.ask("Which instrument does Ann play?")}
+    base = {
+        id: sum(part for name, part in hit.parts.items() if name not in ("answers", "session"))
+        for id, hit in hits.items()
+    }
+    assert hits["answer"].parts["answers"] == pytest.approx(0.2 * base["asks"])
+    assert "answers" not in hits["other"].parts and "answers" not in hits["asks"].parts
+    for session in (("asks", "answer"), ("says", "other")):
+        for id in session:
+            assert hits[id].parts["session"] == pytest.approx(0.2 * max(base[one] for one in session))
+
+
+def test_a_hidden_turn_lends_its_session_nothing(desk: Desk) -> None:
+    desk.put(
+        turn("best", "The clarinet is my instrument", n=0, session="a"),
+        turn("rest", "It is an old one", n=1, session="a"),
+    )
+    with desk.store.transaction() as tx:
+        tx.close("best", at=T0 + timedelta(days=1))
+    (hit,) = desk.ask("clarinet instrument old")
+    base = sum(part for name, part in hit.parts.items() if name != "session")
+    assert hit.parts["session"] == pytest.approx(0.2 * base)
 
 
 def test_as_of_asks_the_past(desk: Desk) -> None:

@@ -1,18 +1,6 @@
 """Hybrid search: which memories answer a question, by meaning, by words, by who spoke and by when.
 
-The score of a memory is a sum of parts, each in a fixed unit, so it can be read and explained:
-
-* ``dense``     cosine with the question, averaged with the turns around it (weights 1/8 1/4 1 1/4 1/8);
-* ``lexical``   BM25 over the same window (1/4 1/2 1 1/2 1/4) relative to the best memory found, times 1/2;
-* ``speaker``   1/4 if the question names who spoke;
-* ``period``    1/4 if it mentions a time and the memory was recorded in it or in the week after (people tell
-  what they have done), or says something about it;
-* ``question``  -1/10 for a turn that ends by asking: it seeks what another turn holds;
-* ``stated``    1/20 for a turn that a fact was taken from: it holds something.
-
-Linear fusion, not reciprocal ranks: those throw away how much better a match is (Bruch et al., "An Analysis
-of Fusion Functions for Hybrid Retrieval", arXiv 2210.11934). The weights are round numbers on a plateau, the
-same for all data.
+The score of a memory is the sum of the parts that ``lamina.text.signals`` computes, so it can be read and explained.
 
 A turn and the facts taken from it are one group with one place in the ranking, that of the turn; the hit shows
 its best open member. If the fact that matches best was superseded, its turn comes after the turn of its
@@ -23,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,17 +21,15 @@ from lamina.errors import NotFound
 from lamina.llm.base import Embedder
 from lamina.store.base import Store
 from lamina.store.index import IndexCache, ScopeIndex
-from lamina.store.table import ALWAYS, FACT, NEVER, NODE, TURN, micros
+from lamina.store.table import FACT, NEVER, NODE, TURN
 from lamina.text.base import Hit
 from lamina.text.query import Query, parse_query
+from lamina.text.signals import Signals
 
 Rows = NDArray[np.int64]
 Scores = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-DENSE_CONTEXT = (0.125, 0.25, 0.25, 0.125)  # half the lexical one: a vector is less local than a word
-LEXICAL, SPEAKER, PERIOD, QUESTION, STATED = 0.5, 0.25, 0.25, 0.1, 0.05
-_TOLD_LATER = timedelta(days=7)
 _POOL = 100  # rows each finder proposes, or 4 k
 _MARGIN = 1e-6  # by which a successor is placed before what it superseded
 _FACTS = 5  # other facts of the turn that a hit carries
@@ -127,19 +113,19 @@ class _Search:
         as_of: datetime | None,
     ) -> None:
         self._index = index
-        self._query = query
         self._vector = vector  # for facts and notes, which name whom they are about
         self._nameless = nameless  # for turns
         self._k = k
         self._as_of = as_of
         self._visible = index.visible(as_of, allow) & (index.table["kind"] != NODE)
         self._words = index.words.known(query.terms)
+        self._signals = Signals(index, query, vector, nameless, self._visible)
 
     def run(self) -> list[_Ranked]:
         rows = self._candidates()
         if not len(rows):
             return []
-        parts = self._parts(rows)
+        parts = self._signals.of(rows)
         total = np.asarray(sum(parts.values()))
         order = np.lexsort((self._index.table["key"][rows], -total))
         rows, total, parts = rows[order], total[order], {name: part[order] for name, part in parts.items()}
@@ -211,44 +197,6 @@ class _Search:
                 return None
             row = heir
         return row if table["alive"][row] and table["superseded"][row] == NEVER else None
-
-    def _parts(self, rows: Rows) -> dict[str, Scores]:
-        """Each part of the score of ``rows``."""
-        index, table = self._index, self._index.table
-        bm25 = index.words.score(self._words, rows, index.neighbours.array)
-        best = float(bm25[self._visible[rows]].max(initial=0.0))
-        group, turns = table["group"][rows], table["kind"][rows] == TURN
-        parts = {
-            "dense": self._dense(rows),
-            "lexical": LEXICAL * bm25 / best if best > 0 else np.zeros(len(rows)),
-            "speaker": SPEAKER * np.isin(table["speaker"][group], self._query.speakers),
-            "period": PERIOD * self._in_period(rows),
-            "question": -QUESTION * (turns & table["asks"][rows]),
-            "stated": STATED * (turns & np.isin(group, group[self._visible[rows] & (table["kind"][rows] == FACT)])),
-        }
-        return {name: np.asarray(part, np.float64) for name, part in parts.items()}
-
-    def _dense(self, rows: Rows) -> Scores:
-        """Cosines averaged over the window, as far as there are neighbours."""
-        slots = np.concatenate([rows[:, None], self._index.neighbours.array[rows]], axis=1)
-        texts, place = np.unique(slots, return_inverse=True)
-        texts = np.maximum(texts, 0)
-        cosines = self._index.vectors.similarities(self._nameless, texts).astype(np.float64)
-        if self._vector is not self._nameless:
-            others = np.flatnonzero(self._index.table["kind"][texts] != TURN)
-            cosines[others] = self._index.vectors.similarities(self._vector, texts[others])
-        weights = np.asarray((1.0, *DENSE_CONTEXT)) * (slots >= 0)
-        around = cosines[place.reshape(slots.shape)]
-        return np.asarray((weights * around).sum(axis=1) / weights.sum(axis=1))
-
-    def _in_period(self, rows: Rows) -> Mask:
-        table = self._index.table
-        recorded, start, end = (table[name][rows] for name in ("recorded", "valid_from", "valid_to"))
-        inside = np.zeros(len(rows), bool)
-        for first, last in self._query.periods:
-            inside |= (recorded >= micros(first)) & (recorded < micros(last + _TOLD_LATER))
-            inside |= (start != ALWAYS) & (start < micros(last)) & (end > micros(first)) & (start >= micros(first))
-        return inside
 
     def _stale(self, rows: Rows) -> dict[int, int]:
         """Groups whose best matching fact was superseded, each with the row of the fact that holds now.
