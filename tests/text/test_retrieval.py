@@ -97,7 +97,7 @@ def note(id: str, text: str, **header: Any) -> MemCube:
     return MemCube(Header(id=id, scope=ANN, recorded=T0, **header), TextPayload(text))
 
 
-PARTS = {"dense", "lexical", "speaker", "period", "question", "stated", "answers", "session"}
+PARTS = {"dense", "lexical", "speaker", "period", "question", "stated", "session"}
 
 
 def test_finds_by_word_and_explains_itself(desk: Desk) -> None:
@@ -114,7 +114,7 @@ def test_finds_by_word_and_explains_itself(desk: Desk) -> None:
     assert desk.ids("Which cat chases balloons?")[0] == "cats"
     best = desk.ask("trains")[0]
     assert best.cube.id == "trains" and best.source is None and best.lexical == 0.5
-    assert not {"answers", "session"} & set(best.parts)  # a note is part of no conversation
+    assert "session" not in best.parts  # a note is part of no conversation
     assert desk.ask("cat")[0].source == desk.store.get("cats")
 
 
@@ -230,21 +230,15 @@ def test_a_chain_of_successors_leads_to_the_last(desk: Desk) -> None:
     }
 
 
-def test_an_answer_profits_from_its_question(desk: Desk) -> None:
+def test_a_turn_profits_from_its_session(desk: Desk) -> None:
     desk.put(
         turn("asks", "Which instrument do you play?", n=0, session="a", speaker="Bob"),
         turn("answer", "Clarinet, since childhood", n=1, session="a"),
-        turn("says", "You play an instrument, which one.", n=0, session="b", speaker="Bob"),
-        turn("other", "Clarinet, since childhood", n=1, session="b"),
+        turn("other", "Clarinet, since childhood", n=0, session="b"),
     )
     hits = {hit.cube.id: hit for hit in desk.ask("Which instrument does Ann play?")}
-    base = {
-        id: sum(part for name, part in hit.parts.items() if name not in ("answers", "session"))
-        for id, hit in hits.items()
-    }
-    assert hits["answer"].parts["answers"] == pytest.approx(0.2 * base["asks"])
-    assert "answers" not in hits["other"].parts and "answers" not in hits["asks"].parts
-    for session in (("asks", "answer"), ("says", "other")):
+    base = {id: hit.score - hit.parts["session"] for id, hit in hits.items()}
+    for session in (("asks", "answer"), ("other",)):
         for id in session:
             assert hits[id].parts["session"] == pytest.approx(0.2 * max(base[one] for one in session))
 

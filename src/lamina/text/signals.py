@@ -7,12 +7,11 @@
   what they have done), or says something about it;
 * ``question``  -1/10 for a turn that ends by asking: it seeks what another turn holds;
 * ``stated``    1/20 for a turn that a fact was taken from: it holds something;
-* ``answers``   1/5 of what the turn before scores by all this, if that turn ends by asking: here is the answer;
-* ``session``   1/5 of what the best turn of the same session scores: a matter is talked over in one sitting.
+* ``session``   1/5 of what the best turn of the same session scores by all this: a matter is talked over at a sitting.
 
 Linear fusion, not reciprocal ranks: those throw away how much better a match is (Bruch et al., "An Analysis
 of Fusion Functions for Hybrid Retrieval", arXiv 2210.11934). The weights are round numbers on a plateau, the
-same for all data; the last two were chosen on two conversations of LoCoMo and helped on three others as well.
+same for all data; the last was chosen on two conversations of LoCoMo and helped on three others as well.
 """
 
 from __future__ import annotations
@@ -32,9 +31,8 @@ Mask = NDArray[np.bool_]
 
 DENSE_CONTEXT = (0.125, 0.25, 0.25, 0.125)  # half the lexical one: a vector is less local than a word
 LEXICAL, SPEAKER, PERIOD, QUESTION, STATED = 0.5, 0.25, 0.25, 0.1, 0.05
-ANSWERS, SESSION = 0.2, 0.2
+SESSION = 0.2
 _TOLD_LATER = timedelta(days=7)
-_BEFORE = 1  # column of ``Neighbours`` that holds the turn just before
 
 
 class Signals:
@@ -74,20 +72,8 @@ class Signals:
             "stated": STATED * (turns & np.isin(group, group[self._visible[rows] & (table["kind"][rows] == FACT)])),
         }
         total = np.asarray(sum(np.asarray(part, np.float64) for part in parts.values()))
-        parts |= {
-            "answers": ANSWERS * self._asked(rows, total),
-            "session": SESSION * self._best_of_session(rows, total),
-        }
+        parts["session"] = SESSION * self._best_of_session(rows, total)
         return {name: np.asarray(part, np.float64) for name, part in parts.items()}
-
-    def _asked(self, rows: Rows, total: Scores) -> Scores:
-        """What the turn before scores where it ends by asking, for each row's turn; 0 where it was not found."""
-        table = self._index.table
-        turns = np.flatnonzero(table["kind"][rows] == TURN)
-        before = self._index.neighbours.array[rows[turns], _BEFORE]
-        place = np.minimum(np.searchsorted(rows, before), len(rows) - 1)
-        found = (before >= 0) & (rows[place] == before) & table["asks"][np.maximum(before, 0)]
-        return self._of_turn(rows, turns, np.where(found, total[place], 0.0))
 
     def _best_of_session(self, rows: Rows, total: Scores) -> Scores:
         """What the best visible turn of the same session scores, for each row's turn."""
@@ -96,12 +82,8 @@ class Signals:
         _, session = np.unique(table["session"][rows[turns]], return_inverse=True)
         best = np.zeros(len(turns))
         np.maximum.at(best, session, total[turns])
-        return self._of_turn(rows, turns, best[session])
-
-    def _of_turn(self, rows: Rows, turns: Rows, values: Scores) -> Scores:
-        """``values`` of the turns at places ``turns``, handed to every member of their groups."""
-        group = self._index.table["group"][rows]
-        known = dict(zip(group[turns].tolist(), values.tolist(), strict=True))
+        group = table["group"][rows]
+        known = dict(zip(group[turns].tolist(), best[session].tolist(), strict=True))
         return np.asarray([known.get(number, 0.0) for number in group.tolist()])
 
     def _dense(self, rows: Rows) -> Scores:
