@@ -23,6 +23,8 @@ _REMEDY = {
     "matplotlib": "pip install 'lamina[bench]'",
     "mem0": "pip install 'lamina[peers]'",
     "rank_bm25": "pip install 'lamina[bench]'",
+    "peft": "pip install peft",
+    "sentence_transformers": "pip install sentence-transformers",
     "psutil": "pip install 'lamina[bench]'",
 }
 

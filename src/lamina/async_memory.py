@@ -32,6 +32,7 @@ class AsyncMemory:
 
     add = _in_thread(Memory.add)
     add_batch = _in_thread(Memory.add_batch)
+    retry = _in_thread(Memory.retry)
     search = _in_thread(Memory.search)
     hits = _in_thread(Memory.hits)
     get = _in_thread(Memory.get)

@@ -75,6 +75,12 @@ class LLMError(LaminaError):
     code = "LLM_ERROR"
 
 
+class LLMUnavailable(LLMError):
+    """The model did not answer at all (network, time-out, 429, 5xx): the same request may succeed later."""
+
+    code = "LLM_UNAVAILABLE"
+
+
 class BudgetError(LaminaError):
     """Something does not fit the byte budget it was given."""
 

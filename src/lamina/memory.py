@@ -31,6 +31,7 @@ from lamina.text import arguments, removal, reranking
 from lamina.text.arguments import Moment
 from lamina.text.base import Extractor, Hit, Retriever, Updater
 from lamina.text.ingestion import Batch, Ingestion
+from lamina.text.prompted.echo import INJECTED
 from lamina.text.reranking import Reranker
 from lamina.text.results import history_dicts, hit_dict, memory_dict, outcome_dict
 from lamina.text.sessions import SessionClock
@@ -74,7 +75,8 @@ class Memory:
         )
         self.indexes = IndexCache()
         llm = llm or _capable_model(self.settings)
-        tools = pipelines.Tools(self.store, self.embedder, self.indexes, llm)
+        wishes = self.settings.custom_instructions
+        tools = pipelines.Tools(self.store, self.embedder, self.indexes, llm, wishes)
         built = pipelines.build(pipeline or self.settings.pipeline, tools)
         self.pipeline = replace(
             built,
@@ -143,6 +145,14 @@ class Memory:
         batches = [self._batch(number, item, infer) for number, item in enumerate(items)]
         outcomes = self._ingestion.write(batches)
         return [{"results": [outcome_dict(outcome) for outcome in row]} for row in outcomes]
+
+    def retry(self) -> dict[str, int]:
+        """Read the turns that wait for a language model (a pipeline's, that could not be reached when they came).
+
+        ``{"extracted": n, "waiting": m}``: turns read by this call, and turns that still wait. Several processes
+        may call it at once; every fact is written once. Never raises because the model is away.
+        """
+        return self._ingestion.pending.retry(self._tenant)
 
     def _batch(self, number: int, item: Mapping[str, Any], infer: bool) -> Batch:
         allowed = {"messages", "user_id", "agent_id", "run_id", "metadata", "timestamp", "expiration_date"}
@@ -297,6 +307,7 @@ class Memory:
             as_of=arguments.moment("as_of", as_of, end_of_day=True),
             reference=arguments.moment("reference_date", reference_date),
         )
+        INJECTED.remember("\n".join(hit.cube.text for hit in hits))  # a prompt may bring them back
         return {"results": [hit_dict(hit, explain=explain) for hit in hits]}
 
     def hits(
@@ -323,7 +334,7 @@ class Memory:
         found = self.pipeline.retriever.search(
             query, vector, self.store, scope, k=wide, allow=allow, as_of=as_of, reference=reference
         )
-        kept = [hit for hit in found if hit.cosine >= floor or hit.lexical > 0]
+        kept = [hit for hit in found if hit.cosine >= floor or hit.lexical > 0 or "succession" in hit.parts]
         return reranking.reranked(kept, query, k, self.reranker) if rerank and self.reranker else kept
 
     def get(self, memory_id: str) -> dict[str, Any] | None:

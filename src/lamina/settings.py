@@ -32,6 +32,7 @@ class Settings(BaseSettings):
     user: str = Field(default="me", description="the user the command line speaks for")
     embedder: str = Field(default="minilm", description="what turns text into vectors")
     pipeline: str = Field(default="hybrid", description="how text memory is built and read; see docs/how-to")
+    custom_instructions: str | None = Field(default=None, description="what a model is to note or leave out")
     reranker: str = Field(default="none", description="a second look at results: none, llm or cross-encoder:MODEL")
     llm: str = Field(default="local:smollm2", description="the chat model, local:NAME or openai:NAME")
     llm_base_url: str | None = Field(default=None, description="an OpenAI-compatible endpoint")

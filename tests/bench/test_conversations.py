@@ -63,6 +63,7 @@ def test_turns_in_order_of_sessions(tmp_path: Path) -> None:
 def test_questions_and_their_repaired_evidence(tmp_path: Path) -> None:
     (talk,) = load_locomo(written(tmp_path, [sample()]))
     assert [q.evidence for q in talk.questions] == [("D2:1",), ("D2:2", "D10:1", "D10:2"), (), ("D2:1",)]
+    assert talk.questions[1].cited == ("D2:2; D10:1", "D:10:2", "D2:02", "D", "D9:9")  # as published
     assert [q.answer for q in talk.questions] == ["2022", "x", "y", None]
     assert talk.repaired == 6
     assert [q.text for q in talk.answerable()] == ["When?", "What?"]

@@ -29,7 +29,10 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def test_every_option_reaches_the_runner_and_its_code_comes_back(lamina: Run, calls: list[Any]) -> None:
-    options = "--seed 7 --scale smoke --data d --system bm25 --system lamina --plot p.png --write --json"
+    options = (
+        "--seed 7 --scale smoke --data d --system bm25 --system lamina --plot p.png --answers 3 --reader local:a "
+        "--judge openai:b --write --json"
+    )
     assert lamina("bench", "locomo", *options.split(), db=None).exit_code == 1
     assert calls == [
         (
@@ -40,6 +43,9 @@ def test_every_option_reaches_the_runner_and_its_code_comes_back(lamina: Run, ca
                 "data": Path("d"),
                 "systems": ["bm25", "lamina"],
                 "plot": Path("p.png"),
+                "answers": 3,
+                "reader": "local:a",
+                "judge": "openai:b",
                 "write": True,
                 "json": True,
             },

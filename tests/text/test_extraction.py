@@ -79,6 +79,16 @@ I visited Rome in 2019. | Caroline visited Rome in 2019. | Caroline | visit | ro
 I was born in Hanoi. | Caroline was born in Hanoi. | Caroline | birthplace | hanoi |
 My name is Ines. | Caroline's name is Ines. | Caroline | name | ines |
 My exam is today. | Caroline's exam is today (8 May 2023). | Caroline | plan.exam.date | 2023-05-08T00:00+00:00 | plan
+My birthday is on March 3rd. | Caroline's birthday is on March 3rd (3 March 2024). | Caroline | birth | 03-03 |
+My date of birth is 3 March 1990. | Caroline's date of birth is 3 March 1990. | Caroline | birth | 1990-03-03 |
+I was born on 3 March 1990. | Caroline was born on 3 March 1990. | Caroline | birth | 1990-03-03 |
+We moved to Jira from Trello. | Caroline moved to Jira from Trello. | Caroline | switch.trello | jira |
+We moved to Slack. | Caroline moved to Slack. | Caroline | uses.messenger | slack |
+I live in Emacs. | Caroline lives in Emacs. | Caroline | uses.editor | emacs |
+Sorry, I meant Austin, not Boston. | Sorry, Caroline meant Austin, not Boston. | Caroline | correction.boston | austin |
+Correction: it's Austin, not Boston. | Correction: it's Austin, not Boston. | Caroline | correction.boston | austin |
+I'm staying in Rome until Sunday. | Caroline is staying in Rome until Sunday (14 May 2023). | Caroline | stay | rome |
+I am at 9 Elm St until May 2024. | Caroline is at 9 Elm St until May 2024. | Caroline | stay | 9 elm st |
 I have diabetes. | Caroline has diabetes. | Caroline | health | diabetes |
 """
 ROWS = [[cell.strip() for cell in row.split("|")] for row in GOLDEN.strip().splitlines()]
@@ -110,6 +120,33 @@ def test_there_are_some_thirty_families() -> None:
 )  # fmt: skip
 def test_chatter_is_dropped(chatter: str) -> None:
     assert extract(chatter) == []
+
+
+@pytest.mark.parametrize(
+    "heard",
+    [
+        "Then Anna goes: I am vegan now.", "Anna was like, I'm vegan now.", 'Anna said "I am vegan now."',
+        "And she goes, I am vegan now.", "My sister said: I am vegan now!", "Tom told me: I moved to Rome.",
+    ],
+)  # fmt: skip
+def test_the_i_of_somebody_elses_words_is_not_the_speaker(heard: str) -> None:
+    for fact in extract(heard):
+        assert fact.claim.slot is None
+        assert fact.claim.modality == "reported"
+        assert not re.search(r"Caroline (?:is|moved)", fact.text)
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        "I said: I live in Rome now.",
+        "Good news: I live in Rome now.",
+        "Update: I live in Rome.",
+        "That being said, I live in Rome.",
+    ],
+)
+def test_a_colon_alone_is_no_quotation(own: str) -> None:
+    assert extract(own)[-1].claim == one("I live in Rome.").claim
 
 
 @pytest.mark.parametrize(

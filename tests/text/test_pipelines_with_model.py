@@ -19,6 +19,7 @@ from lamina.llm import OpenAIChat
 from lamina.settings import Settings
 from lamina.text.pipelines import PIPELINES
 
+STATEMENTS = ("fact", "event", "preference", "plan", "persona")
 SCOPE = Scope("default", user="mira")
 SAID = (
     "I live in Boston with my dog Rex.",
@@ -94,10 +95,10 @@ def test_nothing_is_lost_or_written_twice(
             for day, text in enumerate(SAID, 1):
                 memory.add(text, user_id="mira", timestamp=f"2024-05-0{day}")
             cubes = memory.store.query(SCOPE, closed=True, limit=1000).cubes
-            turns = [cube.text for cube in cubes if cube.header.semantic_type == "turn"]
-            assert Counter(turns) == Counter(SAID)
-            facts = [cube.text for cube in cubes if cube.header.semantic_type in ("fact", "event", "preference")]
-            assert len(facts) == len(set(facts))
+            turns = {cube.id: cube.text for cube in cubes if cube.header.semantic_type == "turn"}
+            assert Counter(turns.values()) == Counter(SAID)
+            facts = {cube.id: cube.text for cube in cubes if cube.header.semantic_type in STATEMENTS}
+            assert len(facts) == len(set(facts.values()))
             for text in SAID:
                 found = memory.hits(text, SCOPE, top_k=4)
                 assert text in {(hit.source or hit.cube).text for hit in found}

@@ -117,11 +117,27 @@ We met the Sunday before 25 May 2023. | 2023-05-21 | 2023-05-22 | day
 We met the weekend before 20 July 2023. | 2023-07-15 | 2023-07-17 | weekend
 We met the week of 9 June 2023. | 2023-06-05 | 2023-06-12 | week
 I worked there from 2010 to 2015. | 2010-01-01 | 2016-01-01 | range
-I stay from Monday to Friday. | 2023-05-15 | 2023-05-13 | none
 I worked there between May 2019 and June 2020. | 2019-05-01 | 2020-07-01 | range
 The exam is on the 14th. | 2023-05-14 | 2023-05-15 | day
 The exam was on the 14th. | 2023-04-14 | 2023-04-15 | day
 We met at the beginning of April. | 2023-04-01 | 2023-04-11 | range
+The trip starts 2 weeks from Friday. | 2023-05-26 | 2023-05-27 | day
+We fly a week from tomorrow. | 2023-05-16 | 2023-05-17 | day
+We fly three days from 9 June 2023. | 2023-06-12 | 2023-06-13 | day
+We fly a month from Friday. | 2023-06-12 | 2023-06-13 | day
+The fair runs between 3 and 5 May 2023. | 2023-05-03 | 2023-05-06 | range
+The fair runs from 3 to 5 June. | 2023-06-03 | 2023-06-06 | range
+The fair runs between June 3 and 5. | 2023-06-03 | 2023-06-06 | range
+The fair runs from June 3rd to 5th, 2023. | 2023-06-03 | 2023-06-06 | range
+We are away Monday to Friday. | 2023-05-15 | 2023-05-20 | range
+We are away from Friday to Monday. | 2023-05-12 | 2023-05-16 | range
+We are away from Monday through Thursday. | 2023-05-15 | 2023-05-19 | range
+We were away from Monday to Friday. | 2023-05-01 | 2023-05-06 | range
+We were away from Friday to Sunday. | 2023-05-05 | 2023-05-08 | range
+I leave Friday after next. | 2023-05-26 | 2023-05-27 | day
+We meet the Monday after next. | 2023-05-22 | 2023-05-23 | day
+We meet the week after next. | 2023-05-22 | 2023-05-29 | week
+We meet the weekend after next. | 2023-05-27 | 2023-05-29 | weekend
 We met last Christmas. | 2022-12-25 | 2022-12-26 | day
 We meet on New Year's Eve. | 2023-12-31 | 2024-01-01 | day
 """
@@ -132,6 +148,9 @@ NOTHING = [
     "I cook on Sundays.", "We met recently.", "The other day I ran.", "It costs 2019 dollars.", "Call 555-2019.",
     "Signed 03/04/2022.", "Born on 30 February 2020.", "It took 3 weeks.", "We finished in two weeks.", "I ran 5 km.",
     "I moved ages ago.", "Wait a second.", "Version 2.0.2021 is out.", "Chapter 7 is long.", "room 2014B",
+    "We meet on the 31st of February.", "We meet on 31 February.", "We meet on February 31st.",
+    "Due 31st of June, maybe.",
+    "I work Monday to Friday.", "The shop is open Monday through Saturday.",
     "I'm free these days.", "I know April well.", "It cost $2000.", "In 99999 years, who knows.", "May I come in?",
 ]  # fmt: skip
 

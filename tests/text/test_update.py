@@ -123,6 +123,35 @@ BRANCHES = [
     (["I'm a nurse.", "I'm a drummer.", "I'm a midwife now."], "add", ""),  # which of the two was given up?
     (["I'm single.", "I'm dating Mark."], "supersede", "partner"),
     (["I'm dating Mark.", "I'm divorced."], "supersede", "marital"),
+    (["I live in Berlin.", "We moved to Jira from Trello."], "add", ""),
+    (["I live in Berlin.", "We moved to Foobar from Bazqux."], "add", ""),  # neither is known as home
+    (["I live in Berlin.", "I moved to Bonn from Berlin."], "supersede", "residence"),
+    (["I use Zed.", "We moved to Emacs from Zed."], "supersede", "uses"),
+    (["I live in Kreuzberg.", "I live in Berlin."], "add", ""),
+    (["I live in Berlin.", "I live in Kreuzberg."], "add", ""),
+    (["I live in Kreuzberg.", "I live in Munich."], "supersede", "residence"),
+    (["I live in Boston.", "Sorry, I meant Austin, not Boston."], "supersede", "residence"),
+    (["My name is Jon.", "Sorry, I meant John, not Jon."], "supersede", "name"),
+    (["I live in Boston.", "Sorry, I meant Austin, not Houston."], "add", ""),
+    (["I was born in Boston.", "I switched from Boston to Austin."], "add", ""),
+    (["My birthday is on March 3rd.", "My birthday is on March 4th."], "add", "conflict"),
+    (["I was born on 3 March 1990.", "My birthday is on March 3rd."], "add", "Nothing known"),
+    (["I'm vegetarian.", "Then Anna goes: I am vegan now."], "add", ""),
+    (["I have a dog named Rex and a cat named Tom.", "Rex died."], "add", ""),
+    (["I have two dogs, Rex and Bella.", "Rex died."], "add", ""),
+    (["My address is 9 Elm Street.", "I'm staying at 12 Oak Street until Sunday."], "add", ""),
+    (
+        ["My address is 9 Elm Street.", "I'm staying at 1 Oak Road until Sunday.", "My new address is 5 Pine Road."],
+        "supersede",
+        "Elm",
+    ),
+    (["I live in Rome.", "I'm staying in Paris until Sunday.", "I moved to Oslo."], "supersede", "Rome"),
+    (["I'm vegan.", "By the way, I'm vegan."], "noop", "again"),
+    (["I'm vegan.", "As I said before, I'm vegan."], "noop", "again"),
+    (["I'm vegan.", "Let me tell you, I'm vegan."], "noop", "again"),
+    (["I'm vegan.", "If I recall, I'm vegan."], "add", ""),
+    (["My email is a@x.org.", "I gave up a@x.org and use b@y.org."], "supersede", "email"),
+    (["My email is a@x.org.", "Write to me at b@y.org, a@x.org is closed."], "add", ""),  # no telling which is which
     (["I ran a marathon last week.", "I ran a marathon last week."], "add", ""),  # a month apart: two marathons
 ]
 
@@ -151,6 +180,16 @@ def test_an_older_statement_arriving_late_is_stored_closed() -> None:
     assert operation.kind == "late"
     assert [cube.text for cube in store.open()] == ["Caroline lives in Oslo."]
     assert len(store.cubes) == 2
+
+
+@pytest.mark.parametrize(
+    ("newer", "older"),
+    [("I switched from Zed to Emacs.", "I use Zed."), ("I'm a baker now.", "I'm a chef.")],
+)
+def test_what_a_change_ended_arrives_closed(newer: str, older: str) -> None:
+    store = ListStore()
+    store.say(newer, LATER)
+    assert [op.kind for op in store.say(older, START)] == ["late"]
 
 
 @settings(max_examples=30, deadline=None)

@@ -17,7 +17,13 @@ from lamina.bench.card import Card
 from lamina.errors import NotFound
 
 # paper name -> module that holds its CARD
-CARDS: dict[str, str] = {}
+CARDS: dict[str, str] = {
+    "a-mem": "lamina.bench.systems.a_mem",
+    "convomem": "lamina.bench.systems.convomem",
+    "mem-alpha": "lamina.bench.systems.mem_alpha",
+    "memgas": "lamina.bench.systems.memgas",
+    "mem0": "lamina.bench.systems.mem0",
+}
 
 
 class Systems(Mapping[str, Card]):

@@ -6,11 +6,15 @@ The report is a pure function of the result files, in order of name: the same fi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from lamina.bench.report_recall import recall_tables
+from lamina.bench.report_table import Table, cell, number
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+__all__ = ["Table", "markdown", "number", "show", "tables"]
 
 _INTRO = """# Results
 
@@ -19,26 +23,14 @@ than the baseline, so above 1 is a win. Every baseline ran in the same process g
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Text in rows and columns; ``notes`` are sentences that belong under it."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    notes: tuple[str, ...] = ()
-
-
 def tables(document: Mapping[str, Any]) -> list[Table]:
-    """All there is to show of a result, as tables: claims, sizes, systems, categories."""
+    """All there is to show of a result, as tables: claims, sizes, and what was found and answered."""
     found = []
     if claims := document.get("claims"):
         found.append(_claims(claims))
     if sizes := document.get("sizes"):
         found.append(_sizes(sizes))
-    if systems := document.get("systems"):
-        found += [_systems(systems), _categories(systems)]
-    return found
+    return found + recall_tables(document)
 
 
 def markdown(documents: Mapping[str, Mapping[str, Any]]) -> str:
@@ -66,16 +58,6 @@ def show(screen: Console, document: Mapping[str, Any]) -> None:
             screen.print(Text(note, style="dim"))
     for note in _notes(document):
         screen.print(Text(note, style="dim"))
-
-
-def number(value: float | int | None) -> str:
-    """Three significant digits, thousands apart, no exponent; a dash for what was not measured."""
-    if value is None:
-        return "-"
-    if isinstance(value, int) or abs(value) >= 100:
-        return f"{value:,.0f}"
-    digits = f"{value:.3g}"
-    return f"{value:.6f}".rstrip("0") if "e" in digits else digits
 
 
 def _section(name: str, document: Mapping[str, Any]) -> list[str]:
@@ -108,10 +90,18 @@ def _notes(document: Mapping[str, Any]) -> list[str]:
     run = [f"{key} {document[key]}" for key in ("scale", "seed") if key in document]
     run.append(f"{number(document['seconds'])} s")
     measured = f"Measured {document['date']}: {', '.join(run)}" if "date" in document else ", ".join(run)
-    notes = [str(note) for note in document.get("notes", ())]
-    if "definition" in document:
-        notes.insert(0, str(document["definition"]))
+    notes = [str(document["definition"])] if "definition" in document else []
+    if "sha256" in document:
+        notes.append(_data(document))
+    notes += [str(note) for note in document.get("notes", ())]
     return [*notes, f"{measured}; {place}." if place else f"{measured}."]
+
+
+def _data(document: Mapping[str, Any]) -> str:
+    counted = [f"{document[key]:,} {key}" for key in ("conversations", "turns", "questions") if key in document]
+    if "repaired" in document:
+        counted.append(f"{document['repaired']} evidence entries repaired")
+    return f"Data: {document['data']}, sha256 {document['sha256']}; {', '.join(counted)}."
 
 
 def _claims(claims: list[Mapping[str, Any]]) -> Table:
@@ -134,28 +124,9 @@ def _claims(claims: list[Mapping[str, Any]]) -> Table:
 def _sizes(sizes: list[Mapping[str, Any]]) -> Table:
     """One column per record, one row per key: there are many keys and few records."""
     keys = tuple(dict.fromkeys(key for record in sizes for key in record))
-    head, *rest = ((key, *(_cell(record.get(key)) for record in sizes)) for key in keys)
+    head, *rest = ((key, *(cell(record.get(key)) for record in sizes)) for key in keys)
     return Table("By size", head, tuple(rest))
-
-
-def _systems(systems: Mapping[str, Mapping[str, Any]]) -> Table:
-    keys = dict.fromkeys(key for scores in systems.values() for key in scores if not key.startswith("by_"))
-    rows = tuple((key, *(_cell(scores.get(key)) for scores in systems.values())) for key in keys)
-    return Table("All questions", ("", *systems), rows)
-
-
-def _categories(systems: Mapping[str, Mapping[str, Any]], metric: str = "recall@10") -> Table:
-    parts = {name: scores.get("by_category", {}) for name, scores in systems.items()}
-    categories = dict.fromkeys(category for scores in parts.values() for category in scores)
-    rows = tuple((name, *(_cell(scores.get(name, {}).get(metric)) for scores in parts.values())) for name in categories)
-    return Table(f"{metric} by category", ("", *systems), rows)
 
 
 def _with_unit(value: float | None, unit: str) -> str:
     return "-" if value is None else f"{number(value)} {unit}".rstrip()
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, list):
-        return " to ".join(_cell(item) for item in value)
-    return number(value) if isinstance(value, int | float) or value is None else str(value)

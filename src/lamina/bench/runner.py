@@ -1,7 +1,7 @@
 """``lamina bench``: run proofs by name, show them, keep them. Exit code 0 only if every claim held.
 
     run(["cake"], scale="smoke")            one system
-    run(["locomo"], data=Path("locomo10.json"), systems=["lamina", "bm25"])
+    run(["locomo"], data=Path("locomo10.json"), systems=["lamina,bm25"])
     run(None, write=True)                   all of them
 
 What a run returns is the JSON of docs/results: a system's claims, or a harness's table.
@@ -14,9 +14,8 @@ import os
 import random
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,22 +24,9 @@ import numpy as np
 
 from lamina.bench import catalog, report, results
 from lamina.bench.card import SCALES, Card, Measurement, Scale
+from lamina.bench.harnesses import HARNESSES, ON_FILES, Document, Options
 from lamina.bench.machine import machine
 from lamina.errors import InvalidInput, LaminaError, NotFound
-
-Document = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How to run: see ``run``."""
-
-    seed: int
-    scale: Scale
-    data: Path | None
-    systems: tuple[str, ...]
-    plot: Path | None
-    note: Callable[[str], None]
 
 
 def run(
@@ -51,6 +37,9 @@ def run(
     data: Path | None = None,
     systems: Sequence[str] = (),
     plot: Path | None = None,
+    answers: int = 0,
+    reader: str | None = None,
+    judge: str | None = None,
     write: bool = False,
     json: bool = False,
     cards: Mapping[str, Card] | None = None,
@@ -59,9 +48,11 @@ def run(
 
     ``names`` are systems (as ``lamina systems`` lists them) or harnesses (``locomo``, ``throughput``); ``None``
     means all that can run here. ``data`` is a harness's file, or for systems the folder of larger data sets;
-    ``systems`` are the rankers of ``locomo``; ``plot`` is a file for a card that draws; ``write`` keeps each
-    result as ``results/NAME.json`` and writes the report anew; ``json`` prints one object, or a list if
-    several ran. Raises ``NotFound`` for an unknown name and ``InvalidInput`` for a wrong option before
+    ``systems`` are the memories that ``locomo`` and ``longmemeval`` compare, each string one name or several with
+    commas between, or ``all``; ``plot`` is a file for a card that draws. ``answers`` questions of ``locomo`` are put
+    to the chat model ``reader`` (default: that of the settings), and what it says to ``judge``, if one is named.
+    ``write`` keeps each result as ``results/NAME.json`` and writes the report anew; ``json`` prints one object, or a
+    list if several ran. Raises ``NotFound`` for an unknown name and ``InvalidInput`` for a wrong option before
     anything runs; when several run, one that fails is reported and the others go on.
     """
     cards = catalog.systems if cards is None else cards
@@ -70,7 +61,11 @@ def run(
         raise InvalidInput(f"scale={scale!r}: choose one of {', '.join(SCALES)}")
     if plot is not None and len(chosen) != 1:
         raise InvalidInput(f"plot={str(plot)!r}: name the one system to draw")
-    options = Options(seed, scale, data, tuple(systems), plot, _note)
+    if (answers or reader or judge) and not (answers and "locomo" in chosen):
+        raise InvalidInput(
+            f"answers={answers!r}, reader={reader!r}, judge={judge!r}: name locomo, and how many answers"
+        )
+    options = Options(seed, scale, data, tuple(systems), plot, _note, answers, reader, judge)
     documents: list[Document] = []
     good = bool(chosen)
     for name in chosen:
@@ -86,8 +81,8 @@ def run(
         good = good and results.holds(document)
         if not json:
             _show(document)
-        if write:
-            _keep(name, document)
+        if write:  # beside the result of the card of that name, if there is one
+            _keep(f"{name}-data" if "bench" in document and name in cards else name, document)
     if json:
         sys.stdout.write(jsonlib.dumps(documents[0] if len(chosen) == 1 else documents, indent=2) + "\n")
     return 0 if good else 1
@@ -95,33 +90,7 @@ def run(
 
 def names(cards: Mapping[str, Card] | None = None) -> list[str]:
     """Everything ``run`` knows: systems, then harnesses."""
-    return [*sorted(catalog.systems if cards is None else cards), *HARNESSES]
-
-
-# -- harnesses -----------------------------------------------------------------------------------
-
-
-def _throughput(options: Options) -> Document:
-    from lamina.bench import throughput
-
-    measured, sizes, notes = throughput.run(options.seed, options.scale, options.note)
-    return {
-        "bench": "throughput",
-        "seed": options.seed,
-        "scale": options.scale,
-        "claims": [measurement.to_dict() for measurement in measured],
-        "sizes": sizes,
-        "notes": notes,
-    }
-
-
-def _locomo(options: Options) -> Document:
-    from lamina.bench.conversations import locomo
-
-    return locomo.run(locomo.data_file(options.data), systems=options.systems, seed=options.seed, note=options.note)
-
-
-HARNESSES: dict[str, Callable[[Options], Document]] = {"throughput": _throughput, "locomo": _locomo}
+    return list(dict.fromkeys([*sorted(catalog.systems if cards is None else cards), *HARNESSES]))
 
 
 # -- one proof -----------------------------------------------------------------------------------
@@ -130,7 +99,7 @@ HARNESSES: dict[str, Callable[[Options], Document]] = {"throughput": _throughput
 def _one(name: str, cards: Mapping[str, Card], options: Options) -> Document:
     """Run it, and say when, where and how long."""
     begin = time.perf_counter()
-    if name in HARNESSES:
+    if _is_harness(name, cards, options.data):
         if options.plot is not None:
             raise InvalidInput(f"plot={str(options.plot)!r}: {name} has nothing to draw")
         document = HARNESSES[name](options)
@@ -140,6 +109,11 @@ def _one(name: str, cards: Mapping[str, Card], options: Options) -> Document:
     document["date"] = datetime.now(UTC).date().isoformat()
     document["machine"] = machine()
     return _in_order(_jsonable(document))
+
+
+def _is_harness(name: str, cards: Mapping[str, Card], data: Path | None) -> bool:
+    """A name that is both a harness and a card means the harness where a file is given."""
+    return name in HARNESSES and (name not in cards or (data is not None and data.is_file()))
 
 
 def _card(card: Card, options: Options) -> Document:
@@ -199,11 +173,10 @@ def _jsonable(value: Any) -> Any:
 
 
 def _known(name: str, cards: Mapping[str, Card]) -> str:
-    key = name.strip().casefold()
-    if key in HARNESSES:
-        return key
     if name in cards:
         return cards[name].name
+    if (key := name.strip().casefold()) in HARNESSES:
+        return key
     raise NotFound(catalog.unknown(name, dict.fromkeys(names(cards)), "proof"))
 
 
@@ -211,11 +184,11 @@ def _everything(cards: Mapping[str, Card], data: Path | None) -> list[str]:
     """All names, less the harnesses whose data is not here."""
     from lamina.bench.conversations import locomo
 
-    chosen = names(cards)
+    missing = {name for name in ON_FILES if name not in cards}
     if not locomo.has_data(data):
         _note("locomo: skipped, its data is not here (give --data or set LAMINA_LOCOMO)")
-        chosen.remove("locomo")
-    return chosen
+        missing.add("locomo")
+    return [name for name in names(cards) if name not in missing]
 
 
 def _keep(name: str, document: Document) -> None:

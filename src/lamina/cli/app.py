@@ -18,9 +18,13 @@ from lamina.cli.delete import delete
 from lamina.cli.demo import demo
 from lamina.cli.doctor import doctor
 from lamina.cli.forget import forget
+from lamina.cli.graph import graph
 from lamina.cli.history import history
 from lamina.cli.list import list_
+from lamina.cli.policy import policy
+from lamina.cli.recall import recall
 from lamina.cli.restore import restore
+from lamina.cli.retry import retry
 from lamina.cli.search import search
 from lamina.cli.serve import serve
 from lamina.cli.show import show
@@ -45,14 +49,18 @@ _PANELS = {
         "show": show,
         "history": history,
         "chat": chat,
+        "retry": retry,
     },
     "Correct and erase": {"update": update, "delete": delete, "restore": restore, "forget": forget},
     "Move and serve": {"import": import_, "export": export, "serve": serve},
-    "Look inside": {"demo": demo, "doctor": doctor, "systems": systems, "bench": bench},
+    "Look inside": {"demo": demo, "graph": graph, "doctor": doctor, "systems": systems, "bench": bench},
 }
 for _panel, _verbs in _PANELS.items():
     for _name, _verb in _verbs.items():
         app.command(_name, rich_help_panel=_panel)(_verb)
+
+app.add_typer(recall, name="recall", rich_help_panel="Remember and recall")
+app.add_typer(policy, name="policy", rich_help_panel="Look inside")
 
 
 def _version(wanted: bool) -> None:

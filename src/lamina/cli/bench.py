@@ -25,8 +25,13 @@ def bench(
     seed: Annotated[int, typer.Option(help="Of every random number.")] = 0,
     scale: Annotated[Scale, typer.Option(help="smoke is a check, laptop the experiment.")] = Scale.LAPTOP,
     data: Annotated[Path | None, typer.Option(metavar="PATH", help="A published file, or a folder of them.")] = None,
-    system: Annotated[list[str] | None, typer.Option(help="Only this contender of locomo; repeatable.")] = None,
+    system: Annotated[
+        list[str] | None, typer.Option(metavar="A,B", help="Memories to compare on conversations; all; repeatable.")
+    ] = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the one that is run.")] = None,
+    answers: Annotated[int, typer.Option(min=0, help="So many questions of locomo are answered by a model.")] = 0,
+    reader: Annotated[str | None, typer.Option(metavar="MODEL", help="It answers; default: your settings'.")] = None,
+    judge: Annotated[str | None, typer.Option(metavar="MODEL", help="It judges the answers; default: nobody.")] = None,
     write: Annotated[bool, typer.Option("--write", help="Keep results, and write the report anew.")] = False,
 ) -> None:
     """Run proofs and print what was measured. Succeeds only if every claim holds."""
@@ -41,6 +46,9 @@ def bench(
         data=data,
         systems=system or (),
         plot=plot,
+        answers=answers,
+        reader=reader,
+        judge=judge,
         write=write,
         json=session.json,
     )

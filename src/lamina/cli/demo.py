@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lamina.cli import output
-from lamina.cli.command import PLAIN, Session, command
+from lamina.cli.command import Session, command
 from lamina.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lamina.text.answering import Quote
 
 
-@command(PLAIN)
+@command(("pipeline", "json"))
 def demo(
     session: Session,
     keep: Annotated[Path | None, typer.Option(metavar="PATH", help="Keep the database in this new file.")] = None,

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from lamina._optional import require
-from lamina.errors import InvalidInput, LLMError
+from lamina.errors import InvalidInput, LLMError, LLMUnavailable
 
 if TYPE_CHECKING:
     import openai
@@ -79,7 +79,7 @@ class Endpoint:
         return self._client
 
     def call(self, request: Callable[[openai.OpenAI], Result]) -> Result:
-        """``request(client)``; raises ``LLMError`` when it cannot succeed or retries are used up.
+        """``request(client)``; raises ``LLMError`` when it cannot succeed, ``LLMUnavailable`` when retries are used up.
 
         A refused request (400, 422) is passed on as the openai error: the caller may rephrase it.
         """
@@ -100,7 +100,7 @@ class Endpoint:
         """Seconds until the next attempt; ``None`` if another cannot help."""
         errors = require("openai", "an endpoint")
         if isinstance(error, errors.APIStatusError):
-            if error.status_code not in (408, 409, 429) and error.status_code < 500:
+            if not _may_pass(error):
                 return None
             if error.code == "insufficient_quota":
                 return None
@@ -115,7 +115,10 @@ class Endpoint:
         return min(self._backoff * float(2**attempt), LONGEST_WAIT) * self._random.random()
 
     def explained(self, error: Exception) -> LLMError:
-        """``error`` of the openai package as an ``LLMError`` that names the server, the reason and the remedy."""
+        """``error`` of the openai package as an ``LLMError`` that names the server, the reason and the remedy.
+
+        It is an ``LLMUnavailable`` where the server did not answer, or may answer the same request later.
+        """
         errors = require("openai", "an endpoint")
         if isinstance(error, errors.APITimeoutError):
             reason = f"no answer within timeout={self._timeout} s: the server is overloaded, or raise the timeout"
@@ -126,10 +129,18 @@ class Endpoint:
             reason = f"HTTP {error.status_code}, {remedy}. It said: {error.message[:300]}"
         else:
             reason = f"{type(error).__name__}: {str(error)[:300]}"
-        return self.error(reason)
+        return self.error(reason, LLMUnavailable if _may_pass(error) else LLMError)
 
-    def error(self, reason: str) -> LLMError:
-        """An ``LLMError`` about this server, the key blotted out."""
+    def error(self, reason: str, kind: type[LLMError] = LLMError) -> LLMError:
+        """An error about this server, the key blotted out."""
         # A key of a few letters is a placeholder; blotting it out would eat ordinary words.
         hidden = reason.replace(self._key, "***") if len(self._key) >= 8 else reason
-        return LLMError(f"{self.base_url}: {hidden}")
+        return kind(f"{self.base_url}: {hidden}")
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether it is the network's or the server's trouble, not the request's: time-outs and broken connections too."""
+    errors = require("openai", "an endpoint")
+    if isinstance(error, errors.APIStatusError):
+        return error.status_code in (408, 409, 429) or error.status_code >= 500
+    return isinstance(error, errors.APIConnectionError)

@@ -72,6 +72,11 @@ def _writing(app: FastAPI, memory: Memory) -> None:
         """Remember messages; answers what was stored, updated or superseded."""
         return memory.add(**body.model_dump())
 
+    @app.post("/memories/retry")
+    def retry() -> dict[str, int]:
+        """Read the messages that wait for a language model which could not be reached."""
+        return memory.retry()
+
     @app.put("/memories/{memory_id}")
     def update(memory_id: str, body: UpdateBody) -> dict[str, Any]:
         """Write a new version of a memory."""

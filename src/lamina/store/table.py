@@ -141,8 +141,8 @@ class Table:
         identity = hashed(cube.id)
         if said is not None:
             kind, source = TURN, identity
-        elif sources:
-            kind, source = FACT, hashed(sources[0].id)
+        elif sources:  # a note is about its turn and stands with it, but states nothing that could be superseded
+            kind, source = PLAIN if header.semantic_type == "note" else FACT, hashed(sources[0].id)
         else:
             kind, source = FACT if header.claim else _KINDS.get(header.semantic_type, PLAIN), identity
         return {

@@ -42,7 +42,8 @@ class Fact:
     """A statement that stands on its own: third person, dates resolved, with its quote in the turn.
 
     ``start``/``end`` delimit the quote in the turn's text; ``valid_from``/``valid_to`` are the interval
-    in which it holds or happens (half-open), ``None`` where the text does not say.
+    in which it holds or happens (half-open), ``None`` where the text does not say. ``extractor`` names what found
+    this fact where that was not the pipeline's extractor itself ("rules(fallback)").
     """
 
     text: str
@@ -54,6 +55,7 @@ class Fact:
     valid_to: datetime | None = None
     entities: tuple[str, ...] = ()
     keywords: tuple[str, ...] = ()
+    extractor: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

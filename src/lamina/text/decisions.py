@@ -3,26 +3,32 @@
 An ``Updater`` is pure: it compares a fact with what is known and says what to do. This file finds what is
 known (open facts with the slots the updater asks for, and the nearest by cosine, including those this very
 call has written) and turns each ``Operation`` into writes with lineage, sources and a log entry.
+
+A decision made ahead of the transaction (by a model) stands if what it aims at is as it was, and if this call has
+not written the like itself. A doubtful fact is decided on by nobody: it is stored where no search finds it, tagged
+``quarantined`` with the reason, for a person to look at; the same one again is counted, not stored twice.
 """
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
 
 import numpy as np
 
-from lamina.cube.cube import Header, Lineage, MemCube, Provenance, Scope, Source
+from lamina.cube.cube import Header, Lineage, MemCube, Provenance, Scope, State
 from lamina.cube.payload import TextPayload
-from lamina.store.base import Store, Transaction, Vector, Write
+from lamina.store.base import Edge, Store, Transaction, Vector, Write
 from lamina.store.growing import Growing
 from lamina.store.index import ScopeIndex
 from lamina.text.base import Fact, Operation, Outcome, Updater
+from lamina.text.candidates import NEAREST, POOL, Candidate, find_nearest
 
-NEAREST = 10  # memories a new fact is compared with (Mem0, arXiv 2504.19413, section 2.1: s = 10)
-_POOL = 40  # nearest facts of any subject, from which those of the same subject are taken
 _MENTION = 0.05  # importance gained each time something is said again; ours
+QUARANTINED = "quarantined"
+_DOUBTS = uuid.UUID("b1f5c7a2-52b0-4c53-9f4e-2f7b8a3a9a10")  # ids of doubtful facts: one each scope and wording
 
 # What the log says of each operation. The log outlives what is forgotten, so it quotes nothing anybody said.
 _RULES = {
@@ -36,17 +42,6 @@ _RULES = {
 }
 
 
-@dataclass(slots=True)
-class Pending:
-    """A fact waiting for its decision: its turn, its vector, what extracted it, and what is near it."""
-
-    fact: Fact
-    turn: MemCube
-    vector: Vector
-    extractor: str
-    nearest: list[tuple[MemCube, float]] = field(default_factory=list)
-
-
 class Decisions:
     """The decisions of one call in one scope: it sees what is stored and what it has written itself."""
 
@@ -58,26 +53,53 @@ class Decisions:
         self._recent = _Recent()
         self._closed: set[str] = set()
 
-    def apply(self, pending: Sequence[Pending], index: ScopeIndex) -> list[Outcome]:
+    def apply(self, candidates: Sequence[Candidate], index: ScopeIndex) -> list[Outcome]:
         """Decide and write each fact, in order. ``index`` is that of the scope, without this call's facts."""
-        found = index.nearest_facts(np.stack([item.vector for item in pending]), _POOL)
-        keys = sorted({key for row in found for key, _ in row})
-        cubes = dict(zip(keys, self._store.load(keys), strict=True))
-        for item, row in zip(pending, found, strict=True):
-            # A wider scope ("any user of this agent") finds others' facts: they are not ours to change.
-            item.nearest = [(cubes[key], s) for key, s in row if cubes[key].header.scope == self._scope]
-        return [self._decide(item) for item in pending]
+        find_nearest([item for item in candidates if item.draft.doubt is None], self._store, index, self._scope)
+        return [self._decide(item) if item.draft.doubt is None else self._quarantine(item) for item in candidates]
 
-    def _decide(self, item: Pending) -> Outcome:
+    def _decide(self, item: Candidate) -> Outcome:
         claim = item.fact.claim
         slots = self._updater.slots_to_compare(claim)
         known = {cube.id: cube for slot in slots for cube in self._tx.claims(self._scope, claim.subject, slot)}
         observed = item.turn.header.recorded
         operation = self._updater.decide(item.fact, observed, list(known.values()), self._nearest(item))
+        if item.proposal is not None and self._stands(item.proposal, operation):
+            operation = item.proposal
         item.fact = operation.fact  # "switched from tea to coffee" is filed where tea was
-        return self._carry_out(operation, item)
+        outcome = self._carry_out(operation, item)
+        self._link(outcome, item)
+        return outcome
 
-    def _nearest(self, item: Pending) -> list[tuple[MemCube, float]]:
+    def _stands(self, proposal: Operation, ruled: Operation) -> bool:
+        """Whether a decision made ahead still fits: nobody said the same meanwhile, its target is as it was."""
+        if ruled.kind == "noop" or (ruled.target is not None and self._recent.holds(ruled.target.id)):
+            return False
+        target = proposal.target
+        if target is None:
+            return True
+        current = self._tx.newest(target.id)
+        return (
+            current is not None
+            and current.header.version == target.header.version
+            and current.header.superseded is None
+            and target.id not in self._closed
+        )
+
+    def _link(self, outcome: Outcome, item: Candidate) -> None:
+        """Edges to the memories a fact belongs to, those that are still there."""
+        if not item.draft.links or outcome.event not in ("ADD", "UPDATE"):
+            return
+        ends = [id for id in item.draft.links if id != outcome.cube.id and self._is_ours(self._tx.newest(id))]
+        at, by = item.turn.header.recorded, item.turn.id
+        self._tx.connect(
+            [Edge(source=outcome.cube.id, target=id, relation="linked", evidence=by, recorded=at) for id in ends]
+        )
+
+    def _is_ours(self, cube: MemCube | None) -> bool:
+        return cube is not None and cube.header.scope == self._scope and cube.header.superseded is None
+
+    def _nearest(self, item: Candidate) -> list[tuple[MemCube, float]]:
         """Open facts of the same subject, most similar first: stored ones in their newest version, and recent."""
         subject = item.fact.claim.subject.casefold()
         near = {cube.id: (cube, score) for cube, score in item.nearest if _subject(cube) == subject}
@@ -87,7 +109,7 @@ class Decisions:
 
     # -- one operation each ----------------------------------------------------------------------
 
-    def _carry_out(self, op: Operation, item: Pending) -> Outcome:
+    def _carry_out(self, op: Operation, item: Candidate) -> Outcome:
         if op.kind == "skip":
             return Outcome("NONE", item.turn, op.reason)
         if op.kind == "noop":
@@ -105,13 +127,13 @@ class Decisions:
             return Outcome("UPDATE", cube, op.reason, previous=op.target)
         return Outcome("DELETE", op.target, op.reason, previous=op.target)  # an ending; the news itself is kept
 
-    def _mention(self, op: Operation, item: Pending) -> Outcome:
+    def _mention(self, op: Operation, item: Candidate) -> Outcome:
         """Said again: the memory keeps every turn it rests on, so that forgetting reaches them all."""
         old = self._current(op)
         header = replace(
             old.header,
             version=old.header.version + 1,
-            provenance=replace(old.header.provenance, sources=(*old.header.provenance.sources, _source(item))),
+            provenance=replace(old.header.provenance, sources=(*old.header.provenance.sources, *item.sources)),
             importance=min(1.0, old.header.importance + _MENTION),
             expires=_later(old.header.expires, item.turn.header.expires),
             metadata={**old.header.metadata, **item.turn.header.metadata},
@@ -119,7 +141,7 @@ class Decisions:
         self._revise(old, MemCube(header, old.payload), self._recent.vector(old.id), op, item)
         return Outcome("NONE", MemCube(header, old.payload), op.reason)
 
-    def _augment(self, op: Operation, item: Pending) -> Outcome:
+    def _augment(self, op: Operation, item: Candidate) -> Outcome:
         old, new = self._current(op), self._fact_cube(item)
         sources = (*old.header.provenance.sources, *new.header.provenance.sources)
         header = replace(
@@ -134,7 +156,22 @@ class Decisions:
         self._revise(old, fuller, item.vector, op, item)
         return Outcome("UPDATE", fuller, op.reason, previous=old)
 
-    def _late(self, op: Operation, item: Pending) -> Outcome:
+    def _quarantine(self, item: Candidate) -> Outcome:
+        """Kept out of every search; its id is made from its wording, so that a guess repeated is one memory."""
+        cube, reason = self._fact_cube(item), f"{QUARANTINED}: {item.draft.doubt}"
+        wording = " ".join(item.fact.text.casefold().split())
+        scope = (self._scope.tenant, self._scope.user, self._scope.agent, self._scope.run)
+        id = str(uuid.uuid5(_DOUBTS, repr((scope, wording))))
+        known = self._tx.newest(id)
+        if known is not None:
+            again = Operation("noop", item.fact, reason, known)
+            return self._mention(again, item) if known.header.superseded is None else Outcome("NONE", known, reason)
+        header = replace(cube.header, id=id, state=State.ARCHIVED, tags=(QUARANTINED, item.draft.doubt or ""))
+        held = MemCube(header, cube.payload)
+        self._tx.insert([Write(held, item.vector, actor=actor(item.turn), reason=QUARANTINED)])
+        return Outcome("NONE", held, reason)
+
+    def _late(self, op: Operation, item: Candidate) -> Outcome:
         """News from the past: stored as already closed by what is known since."""
         assert op.target is not None
         cube = self._fact_cube(item)
@@ -148,11 +185,11 @@ class Decisions:
         assert op.target is not None
         return self._tx.newest(op.target.id) or op.target
 
-    def _insert(self, cube: MemCube, op: Operation, item: Pending) -> None:
+    def _insert(self, cube: MemCube, op: Operation, item: Candidate) -> None:
         self._tx.insert([Write(cube, item.vector, actor=actor(item.turn), reason=_rule(op))])
         self._recent.put(cube, item.vector)
 
-    def _revise(self, old: MemCube, new: MemCube, vector: Vector | None, op: Operation, item: Pending) -> None:
+    def _revise(self, old: MemCube, new: MemCube, vector: Vector | None, op: Operation, item: Candidate) -> None:
         kept = self._store.vector(old.id) if vector is None else vector
         write = Write(new, kept, actor=actor(item.turn), action=op.kind, reason=_rule(op))
         self._tx.revise(write, expect=old.header.version)
@@ -163,7 +200,7 @@ class Decisions:
         self._tx.close(target.id, at=at, by=by.id, valid_to=until, action=op.kind, actor="rules", reason=_rule(op))
         self._closed.add(target.id)
 
-    def _fact_cube(self, item: Pending) -> MemCube:
+    def _fact_cube(self, item: Candidate) -> MemCube:
         """The fact as a new memory: owner, metadata and expiry are those of its turn."""
         fact, turn = item.fact, item.turn.header
         header = Header(
@@ -174,8 +211,13 @@ class Decisions:
             expires=turn.expires,
             valid_from=fact.valid_from,
             valid_to=fact.valid_to,
-            provenance=Provenance((_source(item),), extractor=item.extractor),
-            lineage=Lineage(((turn.id, turn.version),), "extract"),
+            provenance=Provenance(
+                item.sources,
+                extractor=fact.extractor or item.extractor,
+                model=item.draft.model,
+                prompt_hash=item.draft.prompt_hash,
+            ),
+            lineage=Lineage(tuple((cube.id, cube.header.version) for cube in item.cited), "extract"),
             claim=fact.claim,
             trust=turn.trust,
             entities=fact.entities,
@@ -205,6 +247,9 @@ class _Recent:
         self._vectors[subject].array[row] = vector
         self._cubes[cube.id] = cube
 
+    def holds(self, id: str) -> bool:
+        return id in self._place
+
     def vector(self, id: str) -> Vector | None:
         if id not in self._place:
             return None
@@ -215,7 +260,7 @@ class _Recent:
         if subject not in self._vectors:
             return []
         similarity = self._vectors[subject].array @ vector
-        best = np.argsort(-similarity, kind="stable")[:_POOL]
+        best = np.argsort(-similarity, kind="stable")[:POOL]
         return [(self._cubes[self._ids[subject][row]], float(similarity[row])) for row in best.tolist()]
 
 
@@ -226,10 +271,6 @@ def actor(turn: MemCube) -> str:
 
 def _subject(cube: MemCube) -> str:
     return cube.header.claim.subject.casefold() if cube.header.claim else ""
-
-
-def _source(item: Pending) -> Source:
-    return Source(item.turn.id, item.fact.start, item.fact.end)
 
 
 def _since(cube: MemCube) -> datetime:

@@ -20,13 +20,13 @@ from typing import Literal
 
 from lamina.cube.cube import Claim
 from lamina.text.base import Fact, Turn
-from lamina.text.english import attributes, families
+from lamina.text.english import attributes, families, idioms
 from lamina.text.english.clause import Clause, expand, parse
 from lamina.text.english.entities import entities, keywords, names_inside
 from lamina.text.english.lexicon import ADVERBS, FEMALE_KIN, MALE_KIN, OPENERS, RELATIONS, STOP, THIRD, words
+from lamina.text.english.manner import HEARD, after_remark, polarity_of, reaches_me, settle
 from lamina.text.english.readings import Found
 from lamina.text.english.sentences import clauses, sentences
-from lamina.text.english.slots import is_functional
 from lamina.text.english.third_person import rewrite
 from lamina.text.english.verbs import form
 from lamina.text.time import TimeSpan, format_date, resolve
@@ -38,7 +38,6 @@ _OPENER = re.compile(rf"^(?:(?:{'|'.join(_DROPPED)})\b[,!.:;\s–—-]+)+", re.I
 _EMPTY_SUBJECTS = THIRD | words("that this there these those you what everything who here")
 _NO_OWNER = words("you there it that this these those here what everything everyone")
 _ELLIPTIC = words("love like hate enjoy prefer miss adore need want hope can work live am")
-_ALSO = re.compile(r"\b(?:second|another|side|additional|part-time)\b")
 _REACTION = re.compile(
     r"\W*(?:(?:and|but|so|i'?m|i am|we'?re|that'?s|this is|it'?s|really|very|just|wow|oh|aww?|yeah|well|hey)\b[\s,]*)*"
     r"(?:glad|happy (?:for|to hear)|proud of|sorry|congrat\w*|good (?:luck|job|for|call|idea)|well done|sounds?|looks?"
@@ -51,7 +50,8 @@ _REACTION = re.compile(
 _CONTACT = re.compile(r"\b(?:e-?mail|number|phone|cell|mobile|address)\b")
 _OWN_WORD = re.compile(r"\b(?:I|i|my|me|we|our|us)\b|\b(?:My|We|Our)\b")
 _DEFINITE = re.compile(r"(?:the|an?|some|one|two|three|his|her|their|all|both|mum|mom|dad|grand\w+)\b")
-_STATES = ("residence", "employer", "school")
+_CONTACTS = ("phone", "email", "address")
+_DATA = (*_CONTACTS, "correction", "plan.")  # known by their form, whatever the words
 _PREFERENCES = ("likes", "favourite.", "diet", "regime")
 _RELATIVE_DATE = re.compile(r"\d{4}")
 
@@ -67,6 +67,7 @@ class _Part:
     subject: str
     implied: bool  # the speaker is meant but not said: "Moved to Rome!"
     dated: bool = False
+    heard: bool = False  # gives somebody else's words, in which "I" is not the speaker
 
 
 class RulesExtractor:
@@ -110,11 +111,13 @@ class _Reader:
         self._person: str | None = None
 
     def read(self, start: int, end: int) -> list[Fact]:
+        start = after_remark(self._turn.text, start, end)
         sentence = self._turn.text[start:end]
         if sentence.rstrip("\"'”’)").endswith("?"):
             return []
         spans = resolve(sentence, self._anchor)
-        parts = self._parts(sentence, start)
+        heard = HEARD.match(sentence)
+        parts = [self._heard(sentence, start, end)] if heard else self._parts(sentence, start)
         if spans:
             parts = [replace(part, dated=any(_within(s, part, start) for s in spans)) for part in parts]
         return [self._fact(part, spans, start) for part in parts if self._worth(part)]
@@ -133,6 +136,13 @@ class _Reader:
                 parts.append(part)
         return parts
 
+    def _heard(self, sentence: str, start: int, end: int) -> _Part:
+        """Direct speech stays whole: whose "I" it holds is for no pattern to say."""
+        clause = parse(expand(sentence[: HEARD.match(sentence).end()]))  # type: ignore[union-attr]
+        owner, _ = attributes.split_subject(clause.subject if clause is not None else "")
+        subject = self._subject(owner) if owner else None
+        return _Part(start, end, clause, None, subject or self._turn.speaker, False, heard=True)
+
     def _part(self, text: str, start: int, end: int, spoken: bool) -> _Part:
         expanded = expand(text)
         clause = parse(expanded)
@@ -143,21 +153,25 @@ class _Reader:
         owner, noun = attributes.split_subject("I" if implied else clause.subject)
         subject = self._subject(owner)
         found = self._find(clause, expanded, owner, noun) if subject else attributes.contact(expanded, noun)
-        if found is not None and _belongs_to_speaker(found, clause, owner, noun):
+        told = idioms.by_wording(expanded, clause) if found is None or not found.slot.startswith(_DATA) else None
+        if told is not None:
+            found = settle(told, clause)
+        if told is not None or (found is not None and _belongs_to_speaker(found, clause, owner, noun)):
             subject = self._turn.speaker
         self._remember(owner, subject)
         return _Part(start, end, clause, found, subject or self._turn.speaker, implied)
 
     def _find(self, clause: Clause, expanded: str, owner: str, noun: str) -> Found | None:
         found = (
-            attributes.contact(expanded, noun or clause.subject.lower(), owned=_CONTACT.search(noun) is not None)
+            attributes.correction(expanded)
+            or attributes.contact(expanded, noun or clause.subject.lower(), owned=_CONTACT.search(noun) is not None)
             or (attributes.kin_name(clause, owner) if noun in ("", "name") else None)
             or attributes.death(clause)
             or attributes.by_noun(clause, owner, noun, self._anchor)
         )
         if found is None and noun == "" and owner.lower() not in _NO_OWNER and (owner or _told_to_me(clause)):
             found = families.by_verb(_capitalised(clause) if self._small else clause)
-        return _settle(found, clause) if found is not None else None
+        return settle(found, clause) if found is not None else None
 
     def _subject(self, owner: str) -> str | None:
         """Whom a clause is about, by name; ``None`` for a pronoun that nothing explains."""
@@ -224,13 +238,16 @@ class _Reader:
             told = told[opener.end() :]
         if part.implied:
             told = "I " + told[0].lower() + told[1:]
-        told = rewrite(told.strip(" ,;:-–—"), self._turn.speaker, self._other)
+        told = told.strip(" ,;:-–—")
+        said = HEARD.match(told)
+        cut = said.end() if part.heard and said else len(told)
+        told = rewrite(told[:cut], self._turn.speaker, self._other) + told[cut:]
         modality = _modality(part)
         valid_from, valid_to = _validity(part, inside)
         found = part.found
         polarity = not (part.clause is not None and part.clause.negated)
         if found is not None:
-            polarity = _polarity(found, part.clause)
+            polarity = polarity_of(found, part.clause)
         claim = Claim(part.subject, found.slot if found else None, found.value if found else None, polarity, modality)
         return Fact(
             text=told[:1].upper() + told[1:], start=part.start, end=part.end,
@@ -276,46 +293,19 @@ def _capitalised(clause: Clause) -> Clause:
     return replace(clause, rest=" ".join(w if w in STOP else w[:1].upper() + w[1:] for w in clause.rest.split()))
 
 
-def _settle(found: Found, clause: Clause) -> Found | None:
-    """Fit the slot to tense and manner: a past state is ``former``, a second job is ``also``."""
-    slot = found.slot
-    if (
-        "can" in clause.flags
-        and slot not in ("language", "skill", "likes")
-        and not slot.startswith(("phone", "email", "address"))
-    ):
-        return None
-    if slot == "likes" and clause.verb in ("stand", "bear"):
-        return Found(slot, found.value, "state", True) if "can" in clause.flags and clause.negated else None
-    if found.kind == "state" and not clause.ended and not slot.startswith(("phone", "email", "address")):
-        bare_perfect = clause.tense == "perfect" and not clause.progressive and slot in _STATES
-        dated = re.search(r"\b(?:since|for|always|now)\b", clause.rest) or clause.flags & {"now", "always"}
-        if (clause.tense == "past" and "began" not in clause.flags) or (bare_perfect and not dated):
-            return Found(f"former.{slot}", found.value, "done", found.negative)
-    more = clause.flags & {"also", "too", "as well"} or _ALSO.search(clause.rest[:40])
-    if more and is_functional(slot) and slot.split(".")[0] not in ("plan", "phone", "email", "address"):
-        return Found(f"{slot}.also", found.value, found.kind, found.negative)
-    return found
-
-
-def _polarity(found: Found, clause: Clause | None) -> bool:
-    negated = clause is not None and clause.negated
-    if clause is not None and clause.verb in ("stand", "bear") and found.slot == "likes":
-        return False
-    if found.slot == "diet" and clause is not None and clause.verb in ("eat", "touch"):
-        return True  # "I don't eat meat" asserts being vegetarian
-    if found.slot.startswith("former.") or found.kind == "end":
-        return found.kind != "end"
-    return not found.negative if not negated else (found.negative and clause is not None and clause.ended)
-
-
 Modality = Literal["asserted", "plan", "hypothetical", "reported"]
 
 
 def _modality(part: _Part) -> Modality:
+    if part.heard:
+        return "reported"
     if part.found is not None and part.found.slot.startswith("plan."):
         return "plan"
-    return part.clause.modality if part.clause is not None else "asserted"
+    if part.clause is None:
+        return "asserted"
+    if part.found is not None and part.found.slot.startswith(_CONTACTS) and reaches_me(part.clause):
+        return "asserted"
+    return part.clause.modality
 
 
 def _semantic_type(part: _Part, modality: Modality) -> str:
@@ -335,7 +325,12 @@ def _semantic_type(part: _Part, modality: Modality) -> str:
 
 
 def _validity(part: _Part, spans: list[TimeSpan]) -> tuple[datetime | None, datetime | None]:
-    """When a fact holds: a state from its date on, an event in its interval; "until" and "since" as they say."""
+    """When a fact holds: a state from its date on, an event in its interval; "until" and "since" as they say.
+
+    A date of birth holds always.
+    """
+    if part.found is not None and part.found.slot == "birth":
+        return None, None
     lasting = (
         part.found is not None
         and part.found.kind in ("state", "event", "end")

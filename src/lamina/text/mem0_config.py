@@ -10,7 +10,8 @@ from lamina.errors import InvalidInput
 from lamina.settings import Settings
 from lamina.text.arguments import short
 
-_KNOWN = {"llm", "embedder", "vector_store", "history_db_path", "version", "graph_store", "reranker", "pipeline"}
+_KNOWN = {"llm", "embedder", "vector_store", "history_db_path", "version", "graph_store", "reranker"}
+_TEXTS = {"pipeline", "custom_instructions"}
 _MINILM = {"all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2", "minilm"}
 # Services that speak OpenAI's protocol, with the address mem0 uses for them when none is given.
 _OPENAI_LIKE = {
@@ -29,17 +30,16 @@ def settings_from_mem0(config: Mapping[str, Any]) -> Settings:
     """
     if not isinstance(config, Mapping):
         raise InvalidInput(f"config={short(config)}: pass mem0's configuration dict.")
-    unknown = set(config) - _KNOWN
+    unknown = set(config) - _KNOWN - _TEXTS
     if unknown:
-        raise InvalidInput(f"config has unknown keys {sorted(unknown)}; known are {sorted(_KNOWN)}.")
+        raise InvalidInput(f"config has unknown keys {sorted(unknown)}; known are {sorted(_KNOWN | _TEXTS)}.")
     if config.get("graph_store"):
         raise InvalidInput("config['graph_store']: the graph is in the same database; use pipeline='mem0-graph'.")
     values: dict[str, Any] = {}
     if path := _path(config):
         values["database"] = str(path)
     values |= _embedder(_part(config, "embedder")) | _llm(_part(config, "llm")) | _reranker(_part(config, "reranker"))
-    if config.get("pipeline"):
-        values["pipeline"] = str(config["pipeline"])
+    values |= {name: str(config[name]) for name in _TEXTS if config.get(name)}
     return Settings(**values)
 
 

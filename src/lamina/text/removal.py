@@ -109,10 +109,19 @@ def forget(store: Store, embedder: Embedder, ids: Sequence[str], *, reason: str)
         return []
     reached = dict.fromkeys([*present, *(child for id in present for child in store.derived(id))])
     texts = [version.text for id in reached for version in store.versions(id) if version.header.kind == "text"]
+    texts += _names_near(store, list(reached))
     with store.transaction() as tx:
         gone = tx.forget(present, reason=reason)
     embedder.forget(texts)
     return gone
+
+
+def _names_near(store: Store, ids: Sequence[str]) -> list[str]:
+    """Names of entities that edges join with what ``ids`` say: one that loses its last edge is forgotten with them."""
+    scopes = {cube.header.scope for id in ids if (cube := store.get(id)) is not None}
+    edges = [edge for scope in scopes for edge in store.edges(scope, ids, closed=True)]
+    ends = [store.get(id) for id in {id for edge in edges for id in (edge.source, edge.target)}]
+    return [cube.text for cube in ends if cube is not None and cube.header.semantic_type == "entity"]
 
 
 def _retire(tx: Transaction, id: str, at: datetime, *, reason: str, by: str | None = None) -> bool:

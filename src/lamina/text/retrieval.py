@@ -21,7 +21,7 @@ from lamina.errors import NotFound
 from lamina.llm.base import Embedder
 from lamina.store.base import Store
 from lamina.store.index import IndexCache, ScopeIndex
-from lamina.store.table import FACT, NEVER, NODE, TURN
+from lamina.store.table import FACT, NEVER, NODE, TURN, micros
 from lamina.text.base import Hit
 from lamina.text.query import Query, parse_query
 from lamina.text.signals import Signals
@@ -31,6 +31,7 @@ Scores = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 _POOL = 100  # rows each finder proposes, or 4 k
+_OWN_WORDS = 0.5  # share of a turn's lexical score that its fact must have to stand for it
 _MARGIN = 1e-6  # by which a successor is placed before what it superseded
 _FACTS = 5  # other facts of the turn that a hit carries
 
@@ -116,7 +117,7 @@ class _Search:
         self._vector = vector  # for facts and notes, which name whom they are about
         self._nameless = nameless  # for turns
         self._k = k
-        self._as_of = as_of
+        self._at = None if as_of is None else micros(as_of)
         self._visible = index.visible(as_of, allow) & (index.table["kind"] != NODE)
         self._words = index.words.known(query.terms)
         self._signals = Signals(index, query, vector, nameless, self._visible)
@@ -131,7 +132,7 @@ class _Search:
         rows, total, parts = rows[order], total[order], {name: part[order] for name, part in parts.items()}
         shown, ranked = self._places(rows)
         scores = {group: float(total[place]) for group, place in ranked.items()}
-        stale = self._stale(rows) if self._as_of is None else {}
+        stale = self._stale(rows, parts["lexical"])
         lifted = self._lift(scores, stale)
         for group, heir in lifted.items():  # what holds now is what is shown
             shown[group] = int(np.flatnonzero(rows == heir)[0])
@@ -180,39 +181,59 @@ class _Search:
         worded = index.words.find(self._words, pool, index.neighbours.array, self._visible)
         rows = np.concatenate([near, around[around >= 0], worded])
         rows = self._index.table.members(rows[self._visible[rows]])
-        if self._as_of is None and len(rows):
+        if len(rows):
             table = index.table
-            ended = rows[(table["successor"][rows] != 0) & (table["kind"][rows] == FACT)]
+            ended = rows[self._ended(rows) & (table["kind"][rows] == FACT)]
             heirs = [heir for row in ended.tolist() if (heir := self._heir(row)) is not None]
             rows = table.members(np.concatenate([rows, np.asarray(heirs, np.int64)]))
         return np.asarray(rows[index.table["alive"][rows]])
 
+    def _ended(self, rows: Rows) -> Mask:
+        """Which rows had been superseded by the time that is asked about."""
+        table = self._index.table
+        named = table["successor"][rows] != 0
+        return np.asarray(named if self._at is None else named & (table["superseded"][rows] <= self._at))
+
     def _heir(self, row: int) -> int | None:
-        """The open fact at the end of a chain of successors."""
+        """The fact at the end of a chain of successors, as far as it was known at the time, if it was open then."""
         table, seen = self._index.table, set[int]()
-        while (after := int(table["successor"][row])) != 0 and after not in seen:
+        while self._ended(np.asarray([row]))[0] and (after := int(table["successor"][row])) not in seen:
             seen.add(after)
-            heir = table.newest(after)
+            heir = self._version(after)
             if heir is None:
                 return None
             row = heir
-        return row if table["alive"][row] and table["superseded"][row] == NEVER else None
+        end = int(table["superseded"][row])
+        return row if table["alive"][row] and (end == NEVER if self._at is None else end > self._at) else None
 
-    def _stale(self, rows: Rows) -> dict[int, int]:
+    def _version(self, identity: int) -> int | None:
+        """The row of a memory's newest version at the time that is asked about."""
+        table = self._index.table
+        newest = table.newest(identity)
+        if newest is None or self._at is None:
+            return newest
+        rows = table.members(np.asarray([newest]))
+        rows = rows[(table["identity"][rows] == identity) & (table["recorded"][rows] <= self._at)]
+        return int(rows[table["version"][rows].argmax()]) if len(rows) else None
+
+    def _stale(self, rows: Rows, lexical: Scores) -> dict[int, int]:
         """Groups whose best matching fact was superseded, each with the row of the fact that holds now.
 
-        ``rows`` are sorted, the best first.
+        ``rows`` are sorted, the best first. A turn that was found by words of which its fact has not half was found
+        for something else it says: "one cat, and she does the work of three" is no stale answer about work.
         """
         table = self._index.table
-        after = table["successor"][rows] != 0
+        after = self._ended(rows)
         facts = rows[(table["kind"][rows] == FACT) & (self._visible[rows] | after)]
         if not after.any():
             return {}
         groups, first = np.unique(table["group"][facts], return_index=True)
+        words = dict(zip(rows.tolist(), lexical.tolist(), strict=True))
+        said = {int(table["group"][row]): words[row] for row in rows.tolist() if table["kind"][row] == TURN}
         stale = {}
         for group, row in zip(groups.tolist(), facts[first].tolist(), strict=True):
-            heir = self._heir(row) if table["successor"][row] else None
-            if heir is not None and table["group"][heir] != group:
+            heir = self._heir(row) if words[row] >= _OWN_WORDS * said.get(group, 0.0) else None
+            if heir is not None and heir != row and table["group"][heir] != group:
                 stale[group] = heir
         return stale
 

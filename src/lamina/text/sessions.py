@@ -73,7 +73,9 @@ class SessionClock:
     def _stored(self, scope: Scope) -> _Place | None:
         """Where an earlier process left off in exactly this scope."""
         page = self._store.query(scope, {"semantic_type": "turn"}, closed=True, limit=CONTEXT)
-        turns = [cube for cube in page.cubes if cube.header.scope == scope and cube.header.utterance]
+        found = [cube for cube in page.cubes if cube.header.scope == scope and cube.header.utterance]
+        newest = {cube.id: cube for cube in reversed(found)}  # a turn may have several versions
+        turns = list(reversed(newest.values()))
         if not turns:
             return None
         last = _as_turn(turns[0])

@@ -45,7 +45,8 @@ class TimeSpan:
 
 
 _PAST = re.compile(
-    r"\b(?:was|were|had|did|didn't|went|got|came|saw|took|made|met|bought|left|told|said|gave|found|felt|thought|began"
+    r"\b(?:was|were|had|did|didn't|went|(?<!have )(?<!has )(?<!'ve )got|came"
+    r"|saw|took|made|met|bought|left|told|said|gave|found|felt|thought|began"
     r"|ran|won|lost|ate|drove|flew|wrote|read|sold|built|taught|caught|brought|spent|slept|sang|swam|grew|became|broke"
     r"|kept|heard|held|sat|stood|fell|knew|chose|threw|wore|drew|paid|sent|hung|last|ago|been"
     r"|(?!indeed|exceed|proceed|succeed|excited|scheduled|planned|supposed|invited|interested|booked|need)[a-z]{3,}ed)\b",
@@ -73,9 +74,11 @@ _LEAD = re.compile(
 _RELATION = re.compile(r"\b(since|until|till|before|after|by)(?: about| around| the)? ?$", re.I | re.A)
 _OFFSET = re.compile(
     rf"\b(?:the |an? |(?P<n>{NUMBER}) )?(?P<unit>day|weekend|week|month|year|{'|'.join(WEEKDAYS)})s?"
-    r" (?P<side>before|after|of|following|prior to) $",
+    r" (?P<side>before|after|of|following|prior to|from) $",
     re.I | re.A,
 )
+# "two weeks from Friday" is a day, "for two weeks from Friday" begins with one.
+_FROM_DAY = re.compile(rf"(?<!\bfor )(?<![\w.,])(?:an?|{NUMBER}) (?:day|week|month|year)s? from $", re.I | re.A)
 _CLOCK = re.compile(r"(?:,? (?:at|around|about))? (\d{1,2})(?::(\d\d))?(?: ?([ap])\.?m\b)?", re.I | re.A)
 _CLOCK_FIRST = re.compile(r"\b(?:at |around )?(\d{1,2})(?::(\d\d))? ?([ap])\.?m\.?,? (?:on )?$", re.I | re.A)
 
@@ -219,6 +222,8 @@ def _with_offset(span: TimeSpan, text: str) -> TimeSpan:
     m = _OFFSET.search(text, max(0, span.char_start - 40), span.char_start)
     if m is None:
         return span
+    if m["side"].lower() == "from" and not _FROM_DAY.search(text, max(0, m.start() - 8), m.end()):
+        return span
     unit, side, count = m["unit"].lower(), m["side"].lower(), parse_number(m["n"] or "one") or 1
     interval = _offset(span, unit, "after" if side == "following" else side, count)
     if interval is None:
@@ -227,6 +232,8 @@ def _with_offset(span: TimeSpan, text: str) -> TimeSpan:
 
 
 def _offset(span: TimeSpan, unit: str, side: str, count: int) -> Interval | None:
+    if side == "from":
+        return calendar.day(calendar.shift(span.start, unit, count)) if span.granularity == "day" else None
     if unit in WEEKDAYS:
         ahead = (WEEKDAYS[unit] - span.start.weekday()) % 7
         if side == "of":
@@ -249,6 +256,8 @@ def _offset(span: TimeSpan, unit: str, side: str, count: int) -> Interval | None
 
 
 _CONNECTOR = re.compile(r" ?(?:to|until|till|through|and|-|–|—) (?:the )?| ?[-–—] ?", re.I | re.A)
+_TO_DAY = re.compile(r" (?:to|until|till|through|thru) (?:the )?| ?[-–—] ?", re.I)
+_HABIT = re.compile(r"\b(?:works?|working|open|opens|closed|available|usually|always|normally|hours|every)\b", re.I)
 _OPENER = re.compile(r"\b(from|between) (?:the )?$", re.I | re.A)
 
 
@@ -256,12 +265,26 @@ def _join_ranges(spans: list[TimeSpan], text: str) -> list[TimeSpan]:
     """ "from May to June", "between 2010 and 2015": one range."""
     joined: list[TimeSpan] = []
     for span in spans:
+        if joined and _is_weekdays(joined[-1], span, text):
+            first = joined.pop()
+            if _HABIT.search(text, max(0, first.char_start - _TENSE_REACH), first.char_start):
+                continue  # "I work Monday to Friday" is no date
+            end = span.end if span.start > first.start else span.end + timedelta(days=7)
+            joined.append(replace(first, end=end, granularity="range", char_end=span.char_end))
+            joined[-1] = replace(joined[-1], text=text[first.char_start : span.char_end])
+            continue
         if joined and _is_range(joined[-1], span, text):
             first = joined.pop()
             whole = text[first.char_start : span.char_end]
             span = TimeSpan(first.start, span.end, "range", first.char_start, span.char_end, whole)
         joined.append(span)
     return joined
+
+
+def _is_weekdays(first: TimeSpan, second: TimeSpan, text: str) -> bool:
+    """ "Monday to Friday": the second is the one after the first, whatever it would be on its own."""
+    gap = _TO_DAY.fullmatch(text, first.char_end, second.char_start)
+    return gap is not None and first.text.lower() in WEEKDAYS and second.text.lower() in WEEKDAYS
 
 
 def _is_range(first: TimeSpan, second: TimeSpan, text: str) -> bool:

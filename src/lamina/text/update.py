@@ -20,34 +20,29 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 
 from lamina.cube.cube import Claim, MemCube
 from lamina.text.base import Fact, Operation
-from lamina.text.english.lexicon import ADVERBS, STOP, words
-from lamina.text.english.numbers import parse_number
+from lamina.text.english.places import FROM
 from lamina.text.english.qualifiers import is_qualified
+from lamina.text.english.readings import CALENDAR
 from lamina.text.english.slots import (
     IMMUTABLE,
     base,
     clash,
     is_functional,
     is_region,
+    normal,
     reached,
     same_value,
     stem,
     stems,
 )
+from lamina.text.sameness import claim_of, is_fuller, is_same, names
 from lamina.text.time import resolve
 
-DUPLICATE = 0.88  # cosine from which two wordings may be the same statement (MiniLM duplicates: 0.78-0.98)
-CONTAINED = 0.8  # share of the old statement's content that an augmentation repeats
-
-# Words without which a statement says the same; "before", "up", "with" and "my" are not among them.
-_FILLER = words(
-    "a an the is are was were be been being am has have had do does did very really just so still actually that"
-)
 _CORRECTION = re.compile(
     r"\b(?:actually|correction|meant|mistake|mistyped|wrong|sorry|typo|not .{2,40} but|should be)\b", re.I
 )
@@ -57,8 +52,6 @@ _CHANGE = re.compile(
     re.I,
 )
 _CONTINUES = re.compile(r"\b(?:has been|have been|since|lives|works|is|are|studies)\b")
-_WORD = re.compile(r"[\w@.+'’-]*\w")
-_NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
 _BRACKETS = re.compile(r" \([^()]*\d{4}[^()]*\)")
 _SOFT = ("residence", "employer", "school")  # slots where two values may be one thing in two degrees of detail
 
@@ -70,7 +63,9 @@ class RulesUpdater:
 
     def slots_to_compare(self, claim: Claim) -> tuple[str | None, ...]:
         """Which slots' open facts ``decide`` wants to see in ``same_subject``; ``None`` in it means all of them."""
-        return reached(claim.slot) if claim.slot is not None else ()
+        if claim.slot is None:
+            return ()
+        return (*reached(claim.slot), f"switch.{claim.value}")  # a change told before what it changed
 
     def decide(
         self,
@@ -83,14 +78,14 @@ class RulesUpdater:
         ``slots.reached(fact.claim.slot)``) and with the nearest by cosine. Pure: nothing is written."""
         known = _of_subject(fact.claim, same_subject, nearest)
         cosine = {cube.id: score for cube, score in nearest}
-        again = next((cube for cube in known if _is_same(fact, cube, cosine.get(cube.id, 0.0))), None)
+        again = next((cube for cube in known if is_same(fact, cube, cosine.get(cube.id, 0.0))), None)
         if again is not None:
             return Operation("noop", fact, f"Says again what is known: {_quote(again)}.", again)
         if fact.claim.slot is not None:
             by_slot = _by_slot(fact, observed, known)
             if by_slot is not None:
                 return by_slot
-        fuller = next((cube for cube in known if _is_fuller(fact, cube)), None)
+        fuller = next((cube for cube in known if is_fuller(fact, cube)), None)
         if fuller is not None:
             return Operation("augment", fact, f"Says the same and more: {_quote(fuller)}.", fuller)
         return Operation("add", fact, "Nothing known says or denies this.")
@@ -108,85 +103,13 @@ def _of_subject(
     )
 
 
-# -- the same again ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Content:
-    """What a text says, for comparison: its wording but for filler words, its content stems and its numbers."""
-
-    wording: tuple[str, ...]
-    stems: frozenset[str]
-    numbers: frozenset[str]
-
-
-def _content(text: str, names: Sequence[str]) -> _Content:
-    """``names`` are the fact's entities: names that happen to be function words still count as content."""
-    spoken = [w.lower().replace("’", "'").removesuffix("'s") for w in _WORD.findall(text)]
-    named = {part.lower() for name in names for part in name.split()}
-    kept = [w for w in spoken if (w not in STOP and w not in ADVERBS) or w in named or parse_number(w) is not None]
-    numbers = {n for w in kept for n in _NUMBER.findall(w)} | {
-        str(parse_number(w)) for w in kept if parse_number(w) is not None
-    }
-    wording = tuple(w for w in spoken if w not in _FILLER)
-    return _Content(wording, frozenset(stem(w) for w in kept), frozenset(numbers))
-
-
-def _contents(fact: Fact, cube: MemCube) -> tuple[_Content, _Content]:
-    return _content(fact.text, fact.entities), _content(cube.text, cube.header.entities)
-
-
-def _is_same(fact: Fact, cube: MemCube, cosine: float) -> bool:
-    new, old = fact.claim, _claim(cube)
-    if new.polarity != old.polarity or new.modality != old.modality or _apart_in_time(fact, cube):
-        return False
-    if " ".join(fact.text.casefold().split()).strip(".!") == " ".join(cube.text.casefold().split()).strip(".!"):
-        return True
-    if new.slot is not None and base(new.slot) == base(old.slot or "") and same_value(new.slot, new.value, old.value):
-        mine, theirs = _contents(fact, cube)
-        extra = mine.stems - theirs.stems - stems(new.value or "")
-        return (
-            mine.numbers <= theirs.numbers and _names(fact.entities) <= _names(cube.header.entities) and len(extra) <= 1
-        )
-    if cosine < DUPLICATE or new.slot != old.slot:
-        return False
-    mine, theirs = _contents(fact, cube)
-    return mine.numbers == theirs.numbers and mine.wording == theirs.wording
-
-
-def _names(entities: Sequence[str]) -> frozenset[str]:
-    return frozenset(name.casefold() for name in entities)
-
-
-def _apart_in_time(fact: Fact, cube: MemCube) -> bool:
-    """Two happenings at different times are two, however alike they sound."""
-    if fact.valid_to is None and cube.header.valid_to is None:
-        return False
-    return (fact.valid_from, fact.valid_to) != (cube.header.valid_from, cube.header.valid_to)
-
-
-def _is_fuller(fact: Fact, cube: MemCube) -> bool:
-    new, old = fact.claim, _claim(cube)
-    if new.polarity != old.polarity or new.modality != old.modality or new.modality == "hypothetical":
-        return False
-    if fact.semantic_type == "event" or cube.header.semantic_type == "event" or _apart_in_time(fact, cube):
-        return False  # another occasion, not more about this one
-    if old.slot is not None and (new.slot != old.slot or not same_value(old.slot, new.value, old.value)):
-        return False
-    mine, theirs = _contents(fact, cube)
-    enough = len(theirs.stems) >= 3 or old.slot is not None
-    shared = len(theirs.stems & mine.stems) / max(1, len(theirs.stems))
-    grows = len(mine.stems) > len(theirs.stems) and theirs.numbers <= mine.numbers
-    return enough and grows and shared >= CONTAINED and _names(cube.header.entities) <= _names(fact.entities)
-
-
 # -- slots -----------------------------------------------------------------------------------------------
 
 
 def _by_slot(fact: Fact, observed: datetime, known: Sequence[MemCube]) -> Operation | None:
     claim = fact.claim
     assert claim.slot is not None
-    if claim.slot.startswith("switch."):
+    if claim.slot.startswith(("switch.", "correction.")):
         return _switch(fact, observed, known)
     if claim.slot in IMMUTABLE:
         return _immutable(fact, known)
@@ -194,9 +117,12 @@ def _by_slot(fact: Fact, observed: datetime, known: Sequence[MemCube]) -> Operat
         return None
     if is_qualified(fact.text, claim.slot):
         return None
-    rivals = [cube for cube in known if _claim(cube).modality == claim.modality]
+    rivals = [cube for cube in known if claim_of(cube).modality == claim.modality]
     if not claim.polarity and not _is_taste(claim):
         return _close(fact, [*rivals, *(cube for cube in known if claim.modality == "asserted" and _is_plan(cube))])
+    ended = _ended_before(fact, observed, rivals)
+    if ended is not None:
+        return Operation("late", fact, f"Held before what is known: {_quote(ended)}.", ended)
     target = _turned_round(claim, rivals) or _replaced(fact, observed, rivals)
     if target is None:
         return None
@@ -205,7 +131,7 @@ def _by_slot(fact: Fact, observed: datetime, known: Sequence[MemCube]) -> Operat
 
 def _is_plan(cube: MemCube) -> bool:
     """A coming event with its date: calling it off is a statement, not a plan."""
-    return _claim(cube).modality == "plan" and (_claim(cube).slot or "").startswith("plan.")
+    return claim_of(cube).modality == "plan" and (claim_of(cube).slot or "").startswith("plan.")
 
 
 def _is_taste(claim: Claim) -> bool:
@@ -216,7 +142,7 @@ def _is_taste(claim: Claim) -> bool:
 def _turned_round(claim: Claim, rivals: Sequence[MemCube]) -> MemCube | None:
     """The open fact with the same slot and value but the opposite polarity."""
     for cube in rivals:
-        old = _claim(cube)
+        old = claim_of(cube)
         opposite = old.slot is not None and old.slot == claim.slot and old.polarity != claim.polarity
         if opposite and same_value(claim.slot or "", claim.value, old.value):
             return cube
@@ -231,25 +157,57 @@ def _replaced(fact: Fact, observed: datetime, rivals: Sequence[MemCube]) -> MemC
     clashing = [
         cube
         for cube in rivals
-        if _claim(cube).polarity
-        and clash(claim.slot, claim.value, _claim(cube).slot or "", _claim(cube).value)
+        if claim_of(cube).polarity
+        and clash(claim.slot, claim.value, claim_of(cube).slot or "", claim_of(cube).value)
         and _same_rank(fact, cube)
+        and _is_lasting(cube)
+        and _left(fact, cube)
         and _still_ahead(claim.slot, cube, observed)
     ]
-    roles = [cube for cube in clashing if _claim(cube).slot == "role"]
+    roles = [cube for cube in clashing if claim_of(cube).slot == "role"]
     if len(roles) > 1:  # which of several trades was given up?
         clashing = [cube for cube in clashing if cube not in roles]
     return clashing[0] if clashing else None
 
 
+def _ended_before(fact: Fact, observed: datetime, rivals: Sequence[MemCube]) -> MemCube | None:
+    """The newer change that ended the fact before it was told: "I use Vim" after "I switched from Vim to Emacs".
+
+    One of several trades may still be followed, so only the single one is taken for ended.
+    """
+    claim = fact.claim
+    if claim.slot == "role":
+        known = [cube for cube in rivals if claim_of(cube).slot in ("role", "title")]
+        newer = [cube for cube in known if claim_of(cube).slot == "title" and _told(cube, "title") > observed]
+        return newer[0] if len(known) == 1 and newer and claim_of(newer[0]).value != claim.value else None
+    if claim.slot is None or not is_functional(claim.slot):
+        return None
+    switched = (cube for cube in rivals if claim_of(cube).slot == f"switch.{claim.value}")
+    return next((cube for cube in switched if _told(cube, "switch") > observed), None)
+
+
 def _same_rank(fact: Fact, cube: MemCube) -> bool:
     """A city and a country, a company and "a bank": not rivals unless the words tell of a change."""
-    new, old = fact.claim, _claim(cube)
+    new, old = fact.claim, claim_of(cube)
     if new.slot not in _SOFT or _CHANGE.search(fact.text):
         return True
     if new.slot == "residence":
         return is_region(new.value or "") == is_region(old.value or "")
     return bool(fact.entities) == bool(cube.header.entities)
+
+
+def _is_lasting(cube: MemCube) -> bool:
+    """A state told with its end ("until Sunday") ends by itself, and is not the one that a new value replaces."""
+    return cube.header.valid_to is None or _is_plan(cube)
+
+
+def _left(fact: Fact, cube: MemCube) -> bool:
+    """ "moved to X from Y" ends Y only: where Y is not the known home, X may be no place at all."""
+    came = FROM.search(fact.text) if fact.claim.slot == "residence" else None
+    if came is None or came["from"].split()[0].lower() in CALENDAR:  # "from March on"
+        return True
+    origin, known = stems(normal(came["from"])), stems(claim_of(cube).value or "")
+    return origin <= known or known <= origin
 
 
 def _still_ahead(slot: str, cube: MemCube, observed: datetime) -> bool:
@@ -262,7 +220,7 @@ def _in_order(fact: Fact, observed: datetime, target: MemCube) -> Operation:
     slot = fact.claim.slot or ""
     if _moment(fact, observed) < _told(target, slot):
         return Operation("late", fact, f"Held before what is known of {slot}: {_quote(target)}.", target)
-    turned = fact.claim.polarity != _claim(target).polarity
+    turned = fact.claim.polarity != claim_of(target).polarity
     rule = "The attitude turned round" if turned else f"{slot} has one value and this is a newer one"
     return Operation("supersede", fact, f"{rule}; before: {_quote(target)}.", target)
 
@@ -284,14 +242,14 @@ def _told(cube: MemCube, slot: str) -> datetime:
 
 def _close(fact: Fact, rivals: Sequence[MemCube]) -> Operation | None:
     """The open fact that an ending names; without a name, the only one of its slot."""
-    candidates = [cube for cube in rivals if _claim(cube).polarity and _is_ended(fact, cube)]
+    candidates = [cube for cube in rivals if claim_of(cube).polarity and _is_ended(fact, cube)]
     if not candidates or (fact.claim.value is None and len(candidates) > 1):
         return None
     return Operation("close", fact, f"An ending is told of {_quote(candidates[0])}.", candidates[0])
 
 
 def _is_ended(fact: Fact, cube: MemCube) -> bool:
-    new, old = fact.claim, _claim(cube)
+    new, old = fact.claim, claim_of(cube)
     if old.slot is None or new.slot is None or old.slot.startswith("former."):
         return False
     if new.slot != "ended" and base(old.slot) not in {base(slot) for slot in reached(new.slot) if slot}:
@@ -300,6 +258,8 @@ def _is_ended(fact: Fact, cube: MemCube) -> bool:
         return old.slot in (new.slot, "marital" if new.slot == "partner" else new.slot)
     if new.slot == "ended" and old.slot.startswith("plan."):
         return same_value("plan", stem_words(new.value), old.slot.split(".")[1])
+    if old.slot == "pet" and names(cube.header.entities) - {old.value, old.subject.casefold()} - {new.value}:
+        return False  # "a dog named Rex and a cat named Tom": Tom lives
     return old.slot not in IMMUTABLE and same_value(old.slot, new.value, old.value)
 
 
@@ -308,14 +268,22 @@ def stem_words(text: str) -> str:
 
 
 def _switch(fact: Fact, observed: datetime, known: Sequence[MemCube]) -> Operation | None:
-    """ "switched from X to Y": whichever attribute has the value X gets Y."""
+    """ "switched from X to Y", "I meant Y, not X": whichever attribute has the value X gets Y.
+
+    Only a correction reaches attributes that cannot change, and it reaches nothing that has many values.
+    """
     claim = fact.claim
-    source = (claim.slot or "").removeprefix("switch.")
+    kind, _, source = (claim.slot or "").partition(".")
     if claim.modality != "asserted" or not claim.polarity:
         return None
     for cube in known:
-        old = _claim(cube)
-        if old.slot and old.polarity and old.modality == "asserted" and same_value(old.slot, source, old.value):
+        old = claim_of(cube)
+        if not old.slot or not old.polarity or old.modality != "asserted":
+            continue
+        reaches = (
+            is_functional(old.slot) or old.slot in IMMUTABLE if kind == "correction" else old.slot not in IMMUTABLE
+        )
+        if reaches and same_value(old.slot, source, old.value):
             moved = replace(fact, claim=replace(claim, slot=old.slot))
             return _in_order(moved, observed, cube)
     return None
@@ -324,18 +292,13 @@ def _switch(fact: Fact, observed: datetime, known: Sequence[MemCube]) -> Operati
 def _immutable(fact: Fact, known: Sequence[MemCube]) -> Operation | None:
     claim = fact.claim
     for cube in known:
-        old = _claim(cube)
+        old = claim_of(cube)
         if old.slot != claim.slot or claim.slot is None or same_value(claim.slot, claim.value, old.value):
             continue
         if claim.modality == "asserted" and claim.polarity and _CORRECTION.search(fact.text):
             return Operation("supersede", fact, f"A correction of {claim.slot}; before: {_quote(cube)}.", cube)
         return Operation("add", fact, f"conflict: {claim.slot} does not change, yet it differs from {_quote(cube)}.")
     return None
-
-
-def _claim(cube: MemCube) -> Claim:
-    assert cube.header.claim is not None
-    return cube.header.claim
 
 
 def _quote(cube: MemCube) -> str:

@@ -42,12 +42,16 @@ class DialogueTurn(Turn):
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A question, its reference answer (``None`` for most adversarial ones) and its evidence, repaired."""
+    """A question, its reference answer (``None`` for most adversarial ones) and its evidence, repaired.
+
+    ``cited`` is the evidence as published, for protocols that treat malformed entries in their own way.
+    """
 
     text: str
     answer: str | None
     evidence: tuple[str, ...]
     category: int
+    cited: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +119,18 @@ def _conversation(sample: Any, where: str) -> Conversation:
         category = _field(item, "category", int, spot)
         if category not in CATEGORIES:
             raise InvalidInput(f"{spot}.category is {category!r}: expected one of {sorted(CATEGORIES)}")
-        evidence, changed = repair_evidence(_field(item, "evidence", list, spot), known)
+        cited = _field(item, "evidence", list, spot)
+        evidence, changed = repair_evidence(cited, known)
         repaired += changed
         answer = item.get("answer")
         questions.append(
-            Question(_field(item, "question", str, spot), None if answer is None else str(answer), evidence, category)
+            Question(
+                text=_field(item, "question", str, spot),
+                answer=None if answer is None else str(answer),
+                evidence=evidence,
+                category=category,
+                cited=tuple(str(entry) for entry in cited),
+            )
         )
     return Conversation(
         name=_field(sample, "sample_id", str, where),

@@ -1,105 +1,31 @@
-"""``lamina bench locomo``: does the memory find the turns that answer a question?
+"""``lamina bench locomo``: does the memory find what answers a question?
 
-Evidence recall on LoCoMo (Maharana et al., arXiv 2402.17753), from the published file. No language model is
-asked and none judges: a question's annotated evidence turns are either among the first k distinct turns or
-not. The document states its own definition, because on this data a change of definition moves a number by
-more than most systems differ.
-
-``lamina`` goes through the front door as a user's program would: sessions of named messages with their
-timestamps into ``Memory.add_batch`` on a file, facts inferred, questions through ``Memory.hits``.
+Evidence recall on LoCoMo (Maharana et al., arXiv 2402.17753), from the published file: of turns, of turns in
+equally many tokens, and of sessions under two definitions. A question's annotated evidence is either among the
+results or not; no language model is asked and none judges, unless ``--answers`` wants some questions answered.
+Each table states its own definition, because on this data a change of definition moves a number by more than
+most systems differ.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from itertools import groupby
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lamina.bench import mem0_peer
-from lamina.bench.catalog import unknown
-from lamina.bench.conversations.baselines import BASELINES, Build, Found, Ranker, distinct_turns
-from lamina.bench.conversations.dataset import CATEGORIES, Conversation, Question, load_locomo
-from lamina.bench.conversations.metrics import Score, interval, mean, score
-from lamina.cube.cube import Scope
-from lamina.errors import InvalidInput, NotFound
-from lamina.llm.base import Embedder
+from lamina.bench.conversations import answers, published, tables
+from lamina.bench.conversations.dataset import CATEGORIES, Conversation, load_locomo
+from lamina.bench.conversations.evaluation import Asked, Run, evaluate
+from lamina.bench.conversations.session_protocol import gold_sessions
+from lamina.bench.conversations.systems import SYSTEMS, chosen
+from lamina.errors import InvalidInput
 from lamina.llm.embed import LocalEmbedder, MiniLM
 
-KS = (5, 10, 20)
-SCORED = (1, 2, 3, 4)  # adversarial questions (5) ask for what was never said: they have no evidence to find
+SCORED = (1, 2, 3, 4)  # adversarial questions (5) ask for what was never said: turns have no evidence to find
 Note = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """One question's scores under one system, by cut-off."""
-
-    conversation: str
-    category: int
-    at: Mapping[int, Score]
-    tokens: int
-
-
-# -- the front door ------------------------------------------------------------------------------
-
-
-@contextmanager
-def lamina(talk: Conversation, embedder: Embedder, folder: Path) -> Iterator[Ranker]:
-    """Lamina as a user gets it, in a file of its own."""
-    from lamina.memory import Memory
-    from lamina.settings import Settings
-
-    settings = Settings(tenant="default", durable=True)  # named, so that nobody's settings change the result
-    with Memory(folder / "memory.db", embedder=embedder, settings=settings) as memory:
-        yield _FrontDoor(memory, talk, _ingest(memory, talk))
-
-
-class _FrontDoor:
-    def __init__(self, memory: Any, talk: Conversation, source: Mapping[str, str]) -> None:
-        self._memory = memory
-        self._scope = Scope("default", user=talk.name)
-        self._source = source
-
-    def rank(self, query: str, k: int) -> list[Found]:
-        return distinct_turns(lambda n: self._search(query, n), k)
-
-    def _search(self, query: str, n: int) -> list[Found]:
-        found = []
-        for hit in self._memory.hits(query, self._scope, top_k=n):
-            turn = hit.source or hit.cube
-            found.append(Found(self._source[turn.id], f"{turn.header.utterance.speaker}: {turn.text}"))
-        return found
-
-
-def _ingest(memory: Any, talk: Conversation) -> dict[str, str]:
-    """One ``add_batch`` item a session; which stored turn is which of the conversation."""
-    sessions = [list(turns) for _, turns in groupby(talk.turns, key=lambda turn: turn.session)]
-    items = [
-        {
-            "messages": [{"role": turn.role, "name": turn.speaker, "content": turn.text} for turn in turns],
-            "user_id": talk.name,
-            "timestamp": turns[0].at,
-        }
-        for turns in sessions
-    ]
-    source: dict[str, str] = {}
-    for turns, answer in zip(sessions, memory.add_batch(items), strict=True):
-        stored = [row["id"] for row in answer["results"] if row["semantic_type"] == "turn"]
-        source |= {id: turn.dia_id for id, turn in zip(stored, turns, strict=True)}
-    return source
-
-
-SYSTEMS: dict[str, Build] = {"lamina": lamina, **BASELINES}
-
-
-# -- the harness ---------------------------------------------------------------------------------
 
 
 def run(
@@ -109,21 +35,20 @@ def run(
     seed: int = 0,
     note: Note | None = None,
     embedder: LocalEmbedder | None = None,
+    qa: answers.Exam | None = None,
 ) -> dict[str, Any]:
-    """The result document for ``systems`` (default: all that are installed) on a LoCoMo file.
+    """The result document for ``systems`` (see ``systems.chosen``) on a LoCoMo file.
 
     ``embedder`` (default: MiniLM without a cache, so that each system pays for its own embedding) serves all
-    systems, and counts tokens. Raises ``NotFound`` for an unknown system, ``InvalidInput`` for the file.
+    systems, and counts tokens; ``qa`` has some questions answered. Raises ``NotFound`` for an unknown system,
+    ``InvalidInput`` for the file.
     """
-    chosen, notes = _chosen(systems)
+    names, notes = chosen(systems)
     talks = [_spoken(talk) for talk in load_locomo(file)]
     embedder = embedder or MiniLM(cache_size=0)
-    table = {}
-    for name in chosen:
-        begin = time.perf_counter()
-        scores = _evaluate(name, talks, embedder, note)
-        table[name] = _summary(scores, seed) | {"seconds": time.perf_counter() - begin}
-    return {
+    builds = {name: SYSTEMS[name] for name in names}
+    runs = evaluate(talks, builds, embedder, note=note, listen=qa.listener(talks, seed) if qa else None)
+    document = {
         "bench": "locomo",
         "seed": seed,
         "data": file.name,
@@ -133,21 +58,27 @@ def run(
         "questions": sum(len(talk.answerable(SCORED)) for talk in talks),
         "repaired": sum(talk.repaired for talk in talks),
         "definition": definition(embedder.name),
-        "systems": table,
+        "systems": tables.turn_table(runs, _scored, {number: CATEGORIES[number] for number in SCORED}, seed),
+        "session_level": _session_level(runs, talks, embedder.name),
+        "published": [row.to_dict() for row in published.LOCOMO],
         "notes": notes,
     }
+    return document | ({"answers": qa.document(seed, note)} if qa else {})
 
 
 def definition(encoder: str) -> str:
-    """What the numbers mean, in words that go with them."""
+    """What the numbers on turns mean, in words that go with them."""
     return (
         "Unit: turn. Questions: categories 1-4 with evidence left after repair (joined, padded and stray ids split "
         "or normalised, ids of no turn dropped). recall@k: share of a question's evidence turns among the first k "
         "distinct turns, mean over questions; any, all: share of questions with at least one, with every one. "
         "ndcg@10: binary gains, 1/log2(rank+1). tokens@10: mean tokens of 'Speaker: text' of the first 10 turns, "
         f"counted with the tokenizer of {encoder}. Interval: 95 %, bootstrap over conversations. Encoder of every "
-        f"system: {encoder}. Image captions are part of the turn for every system. seconds: storing and asking, "
-        "embedding included."
+        f"system: {encoder}, at most 256 word pieces at a time, a longer text as the mean of its windows. Image "
+        "captions are part of the turn for every system. seconds: storing and asking all questions, embedding "
+        "included, after a warm-up, without what is asked once more for sessions and equal tokens. Equal tokens: "
+        "recall of the results that fit, best first, into the mean tokens@10 of the first system in the table; the "
+        "first that does not fit ends the list."
     )
 
 
@@ -174,68 +105,62 @@ def has_data(given: Path | None) -> bool:
     return True
 
 
-def _chosen(systems: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Systems to run and what to say about them."""
-    for name in systems:
-        if name not in SYSTEMS:
-            raise NotFound(unknown(name, SYSTEMS, "ranker"))
-    chosen = list(dict.fromkeys(systems or SYSTEMS))
-    if not systems and not mem0_peer.installed():
-        chosen.remove("mem0")
-        return chosen, [mem0_peer.MISSING]
-    return chosen, [f"mem0: {mem0_peer.name()}, infer=False, semantic only"] if "mem0" in chosen else []
-
-
 def _spoken(talk: Conversation) -> Conversation:
     """Without turns of no text, which no memory can hold."""
     return replace(talk, turns=tuple(turn for turn in talk.turns if turn.text.strip()))
 
 
-def _evaluate(name: str, talks: Sequence[Conversation], embedder: LocalEmbedder, note: Note | None) -> list[Scored]:
-    scores: list[Scored] = []
-    for number, talk in enumerate(talks):
-        if note:
-            note(f"{name}: {talk.name} ({number + 1} of {len(talks)}, {len(talk.turns)} turns)")
-        with (
-            tempfile.TemporaryDirectory(prefix="lamina-locomo-") as folder,
-            SYSTEMS[name](talk, embedder, Path(folder)) as ranker,
-        ):
-            scores += [_score(talk.name, question, ranker, embedder) for question in talk.answerable(SCORED)]
-    return scores
+def _scored(one: Asked) -> bool:
+    return one.question.category in SCORED and bool(one.question.evidence)
 
 
-def _score(conversation: str, question: Question, ranker: Ranker, embedder: LocalEmbedder) -> Scored:
-    found = ranker.rank(question.text, max(KS))
-    ranked = [hit.dia_id for hit in found]
-    return Scored(
-        conversation=conversation,
-        category=question.category,
-        at={k: score(ranked, frozenset(question.evidence), k) for k in KS},
-        tokens=sum(embedder.count_tokens(hit.text) for hit in found[:10]),
+# -- sessions ------------------------------------------------------------------------------------
+
+
+def _session_level(runs: Mapping[str, Run], talks: Sequence[Conversation], encoder: str) -> list[dict[str, Any]]:
+    corpus = {talk.name: list(dict.fromkeys(turn.session for turn in talk.turns)) for talk in talks}
+
+    return [
+        {
+            "title": "Sessions, MemGAS's definition",
+            "definition": f"{_AS_MEMGAS} {_sessions_of(encoder)}",
+            "systems": {name: tables.session_row(run.asked, _cited, corpus) for name, run in runs.items()},
+        },
+        {
+            "title": "Sessions, evidence repaired",
+            "definition": f"{_REPAIRED} {_sessions_of(encoder)}",
+            "systems": {
+                name: tables.session_row([one for one in run.asked if one.question.evidence], _repaired, corpus)
+                for name, run in runs.items()
+            },
+        },
+    ]
+
+
+def _cited(one: Asked) -> frozenset[str]:
+    return gold_sessions(one.question.cited)
+
+
+def _repaired(one: Asked) -> frozenset[str]:
+    return gold_sessions(one.question.evidence)
+
+
+_AS_MEMGAS = (
+    "Unit: session. Questions: all, adversarial ones included. Gold: the sessions that the published evidence ids "
+    "name; an id whose second part is no integer is skipped, 'D:11:26' names no session and is never found; a "
+    "question left without gold counts as recall 1 and ndcg 0."
+)
+_REPAIRED = (
+    "Unit: session. Questions: all categories, with evidence left after repair (as for turns). Gold: the sessions "
+    "of the evidence."
+)
+
+
+def _sessions_of(encoder: str) -> str:
+    return (
+        "A session stands where its first turn stands in the ranking of turns, which is asked for until 10 distinct "
+        "sessions are seen. recall_all@k: share of questions with every gold session among the first k; any: with at "
+        "least one; fraction: mean share of gold sessions. ndcg_memgas: gains 1, 1, 1/log2(3), 1/log2(4), ...; ndcg: "
+        "1/log2(rank+1). Means over questions; 'several' are the questions with gold in two sessions or more. "
+        f"Encoder: {encoder}, at most 256 word pieces at a time, a longer text as the mean of its windows."
     )
-
-
-def _summary(scores: Sequence[Scored], seed: int) -> dict[str, Any]:
-    """A system's row: means, the interval of recall@10, the means by category, and recall@10 by conversation."""
-    talks: dict[str, list[float]] = {}
-    for scored in scores:
-        talks.setdefault(scored.conversation, []).append(scored.at[10].recall)
-    row = _means(scores) | {"recall@10_interval": list(interval(talks, seed=seed)), "by_category": {}}
-    for category in SCORED:
-        if of_it := [scored for scored in scores if scored.category == category]:
-            row["by_category"][CATEGORIES[category]] = {"questions": len(of_it), **_means(of_it)}
-    row["by_conversation"] = {
-        name: {"questions": len(recalls), "recall@10": sum(recalls) / len(recalls)} for name, recalls in talks.items()
-    }
-    return row
-
-
-def _means(scores: Sequence[Scored]) -> dict[str, Any]:
-    at = {k: mean([scored.at[k] for scored in scores]) for k in KS}
-    return {
-        **{f"recall@{k}": at[k].recall for k in KS},
-        "ndcg@10": at[10].ndcg,
-        "recall_any@10": at[10].recall_any,
-        "recall_all@10": at[10].recall_all,
-        "tokens@10": sum(scored.tokens for scored in scores) / len(scores),
-    }

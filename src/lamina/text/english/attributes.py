@@ -30,6 +30,14 @@ _VALUE = re.compile(
     rf"^(?:(?:probably|definitely|still|now|called|named|actually) )*(?:an? |the )?(?:{NAME}|(?P<w>{PHRASE}))"
 )
 _NAMED = re.compile(rf"^(?:called |named )?{PERSON}(?=[\s.,!;]*(?:$|and\b|now\b)|[.,!])")
+_BIRTHDAY = words("birthday birth_date birthdate date_of_birth dob")
+_BORN = re.compile(r"born (?:on|in) (?:the )?$")
+# "I meant Austin, not Boston": both are names or numbers, so that "it's coffee, not tea" corrects nothing.
+_DATUM = r"(?:[A-Z+\d][\w'@.+-]*\w)(?: [A-Z\d][\w'.-]*\w)*"
+_CORRECTED = re.compile(
+    r"\b(?:I (?:meant|mean)|(?:it|that) (?:is|was|should be|should have been)|make (?:it|that))"
+    rf" (?:in |at |on )?(?P<v>{_DATUM}),? (?:and )?not (?:in |at |on )?(?P<x>{_DATUM})(?=[\s.,!]*$)"
+)
 _HOUSE = re.compile(r"^(?:little |small |big |tiny )*(?:apartment|flat|house|home|place|condo)$")
 _IN_NAME = re.compile(rf"^(?:right )?in {NAME}")
 _HOUSE_IN = re.compile(rf"\b(?:my|our) (?:[\w-]+ ){{0,2}}(?:apartment|flat|house|home|place|condo) in {NAME}")
@@ -41,15 +49,16 @@ _MOVED = (
     r"(?:set|scheduled|moved|pushed|rescheduled|postponed|bumped|shifted|delayed|planned|booked|due|changed|brought)"
 )
 _DATED = re.compile(
-    rf"^(?:(?:been|now|actually|only) )*(?:{_MOVED} )?(?:back |forward )?"
+    rf"^(?:(?:been|now|actually|only) )*(?:{_MOVED} )?(?:back |forward )?(?:in )?"
     r"(?:for |to |on |until |till |by |from )?(?:the )?$"
 )
 _SHIFT = re.compile(
-    r"^(?:back )?(?:my|our|the) (?P<event>[\w' -]+?) (?:back |forward )?(?:to|for|until|till) (?:the )?$"
+    r"^(?:back )?(?:my|our|the) (?P<event>[\w' -]+?) (?:back |forward |in )?(?:to|for|until|till) (?:the )?$"
 )
 _HAVE_EVENT = re.compile(
-    r"^(?:an? |my |our )(?P<event>[\w' -]+?) (?:on |at |for |scheduled |booked |set |for |coming up |the )*$"
+    r"^(?:an? |my |our |the )(?P<event>[\w' -]+?) (?:on |at |for |scheduled |booked |set |for |coming up |the )*$"
 )
+_DUE = re.compile(r"^(?:due|expected|booked in) at the (?P<event>[\w-]+) (?:on )?(?:the )?$")
 _EVENT_NOUN = words("""
 appointment meeting exam interview flight wedding party conference recital concert trip test deadline lesson
 class surgery operation checkup check-up reunion ceremony graduation presentation call housewarming viewing race
@@ -67,12 +76,14 @@ _STREET = (
 _ADDRESS = re.compile(rf"\b\d{{1,5}}[A-Za-z]? (?:[A-Z][\w'.]+ ){{1,3}}(?:{_STREET})\b")
 _DATA = re.compile(r"[\d@]", re.A)
 _MINE = re.compile(
-    r"\bme\b|\bI am\b|\bI (?:have|use|changed|live|moved)\b|\bwe (?:are|live|moved|have)\b"
+    r"\bme\b|\bI am\b|\bI (?:have|use|changed|live|moved|gave up)\b|\bfrom now on\b|\bwe (?:are|live|moved|have)\b"
     r"|\b(?:my|our) (?:[\w-]+ )?"
-    r"(?:e-?mail|gmail|inbox|address|number|cell|phone|mobile|digits|line|sim|place|house|office|home)\b",
+    r"(?:e-?mail|gmail|inbox|address|number|cell|phone|mobile|digits|line|sim|place|house|office|home|contact|details|entry)\b",
     re.I,
 )
-_ASIDE = re.compile(r"^(?:if|unless|for refunds|for help)\b", re.I)
+_ASIDE = re.compile(r"^(?:if (?!you (?:need|want) )|unless|for refunds|for help)\b", re.I)
+# "I gave up a@x.org and use b@y.org": the last of two is the one in use.
+_GAVE_UP = re.compile(r"\b(?:gave up|given up|dropped|closed|replaced|switched|changed|moved|no longer)\b", re.I)
 
 
 def split_subject(subject: str) -> tuple[str, str]:
@@ -91,14 +102,36 @@ def split_subject(subject: str) -> tuple[str, str]:
     return subject, ""
 
 
+def correction(text: str) -> Found | None:
+    """ "Sorry, I meant Austin, not Boston": whichever attribute was given as Boston is Austin."""
+    m = _CORRECTED.search(text)
+    return Found(f"correction.{normal(m['x'])}", normal(m["v"]), "event") if m else None
+
+
 def by_noun(clause: Clause, owner: str, noun: str, anchor: datetime) -> Found | None:
     """What a clause with a noun for its subject says, if anything."""
-    if clause.verb in ("be", "get", "move", "have", "push", "reschedule", "postpone", "shift", "delay", "bump"):
+    if clause.verb in (
+        "be",
+        "get",
+        "move",
+        "have",
+        "push",
+        "reschedule",
+        "postpone",
+        "shift",
+        "delay",
+        "bump",
+        "fall",
+        "see",
+        "put",
+    ):
         planned = _plan_date(clause, noun, anchor)
         if planned is not None:
             return planned
     if clause.verb != "be":
         return _house_in(clause)
+    if noun in _BIRTHDAY or (owner == "I" and clause.rest.startswith("born ")):
+        return _birth(clause, noun, anchor)
     if noun:
         return _of_noun(clause, noun)
     return _of_complement(clause, owner)
@@ -133,6 +166,19 @@ def _of_noun(clause: Clause, noun: str) -> Found | None:
     if noun in CATEGORIES and (m := re.match(rf"(?:now )?(?:an? |the )?(?:new )?{NAME}", rest)):
         return Found(f"uses.{CATEGORIES[noun]}", normal(m["v"]))
     return None
+
+
+def _birth(clause: Clause, noun: str, anchor: datetime) -> Found | None:
+    """ "03-03" of "my birthday is on March 3rd", with the year or the year alone where it is said."""
+    spans = resolve(clause.rest, anchor)
+    if not spans or not (noun or _BORN.match(clause.rest[: spans[0].char_start])):
+        return None
+    day, dated = spans[0].start, re.search(r"\d{4}", spans[0].text)
+    if spans[0].granularity == "year" and dated and not noun:
+        return Found("birth", f"{day:%Y}", "event")
+    if spans[0].granularity != "day":
+        return None
+    return Found("birth", f"{day:%Y-%m-%d}" if dated else f"{day:%m-%d}", "event")
 
 
 def kin_name(clause: Clause, owner: str) -> Found | None:
@@ -201,11 +247,15 @@ def _plan_date(clause: Clause, noun: str, anchor: datetime) -> Found | None:
     before, event = clause.rest[: spans[0].char_start], ""
     subject = noun or re.sub(r"^(?:the|our|my|his|her) ", "", clause.subject.lower())
     moved = re.search(rf"^(?:now |been )*{_MOVED}\b", before)
-    if clause.verb in ("be", "get") and _DATED.match(before) and (clause.tense != "past" or moved):
+    if clause.verb in ("be", "get", "fall") and _DATED.match(before) and (clause.tense != "past" or moved):
         event = subject
+    elif clause.verb == "be" and (m := _DUE.match(before)):
+        event = m["event"]
+    elif clause.verb == "see" and "can" in clause.flags and re.match(r"(?:me|us) (?:on )?(?:the )?$", before):
+        event = subject  # "the dentist can see me on"
     elif clause.verb == "have" and clause.tense == "present" and (m := _HAVE_EVENT.match(before)):
         event = m["event"]
-    elif clause.verb in ("push", "move", "reschedule", "postpone", "shift", "delay", "bump"):
+    elif clause.verb in ("push", "move", "reschedule", "postpone", "shift", "delay", "bump", "put"):
         m = _SHIFT.match(before)
         event = m["event"] if m else ""
     words_ = event.split()
@@ -216,9 +266,9 @@ def _plan_date(clause: Clause, noun: str, anchor: datetime) -> Found | None:
     kinds = {head_noun(w) for w in words_}
     if not kinds & _EVENT_NOUN:
         return None
-    key = " ".join(
-        stem(w) for w in normal(event).split() if w not in ("with", "next", "for", "at", "about", "upcoming")
-    )
+    named = [w for w in normal(event).split() if w not in ("with", "next", "for", "at", "about", "upcoming")]
+    visit = [w for w in named if w not in ("appointment", "checkup", "check-up")]  # with the dentist: the dentist
+    key = " ".join(stem(w) for w in visit or named)
     return Found(f"plan.{key}.date", spans[0].start.isoformat(timespec="minutes"), "event")
 
 
@@ -228,8 +278,10 @@ def contact(text: str, noun: str, *, owned: bool = False) -> Found | None:
     if not _DATA.search(text) or _ASIDE.match(text) or not (owned or _MINE.search(text)):
         return None
     kind = next((f".{w}" for w in re.findall(r"[a-z]+", noun) if w in _KIND), "").replace(".work", ".office")
-    if m := _EMAIL.search(text):
-        return Found(f"email{kind}", m[0].lower())
+    if emails := list(_EMAIL.finditer(text)):
+        if len(emails) > 1 and not _GAVE_UP.search(text[: emails[0].start()]):
+            return None  # which of them is in use?
+        return Found(f"email{kind}", emails[-1][0].lower())
     if m := _ADDRESS.search(text):
         return Found(f"address{kind}", normal(m[0]))
     m = _PHONE.search(text)

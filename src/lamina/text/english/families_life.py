@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lamina.text.english import readings
+from lamina.text.english import places, readings
 from lamina.text.english.family import Family, family
 from lamina.text.english.lexicon import PARTNERS
 from lamina.text.english.numbers import NUMBER
@@ -10,18 +10,18 @@ from lamina.text.english.readings import DIETS, END, NAME, PERSON, REGIMES, SCHO
 
 LIFE: tuple[Family, ...] = (
     # where one lives
-    family("live reside settle stay", "residence", "state", rf"^(?:[\w]+ ){{0,2}}?in {NAME}", check=readings.place),
-    family("be", "residence", "state", rf"^(?:based|living|settled|located) (?:\w+ )?in {NAME}", check=readings.place),
-    family("move relocate", "residence", "event", rf"^(?:\w+ ){{0,4}}?(?:to|into) {NAME}", check=readings.place),
+    family("live reside settle stay", "residence", "state", rf"^(?:[\w]+ ){{0,2}}?in {NAME}", check=places.place),
+    family("be", "residence", "state", rf"^(?:based|living|settled|located) (?:\w+ )?in {NAME}", check=places.place),
+    family("move relocate", "residence", "event", rf"^(?:\w+ ){{0,4}}?(?:to|into) {NAME}", check=places.place),
     family(
         "rent buy own purchase have get",
         "residence",
         "event",
         r"^(?:an? |our |my )(?:[\w-]+ ){0,2}(?:apartment|flat|house|home|condo|studio) ",
         rf"in {NAME}",
-        check=readings.place,
+        check=places.place,
     ),
-    family("call", "residence", "state", rf"^{NAME} home\b", check=readings.place),
+    family("call", "residence", "state", rf"^{NAME} home\b", check=places.place),
     # where one works
     family(
         "start accept take",

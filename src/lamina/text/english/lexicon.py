@@ -132,6 +132,46 @@ PRODUCTS = {
     }.items()
     for name in (word.replace("_", " ") for word in names.split())
 }  # fmt: skip
+# Tools that are no places either, but of which one uses several: they fill no slot by themselves.
+TOOLS = frozenset(PRODUCTS) | words("""
+airtable asana aws azure basecamp bitbucket clickup confluence docker excel figma gcp github gitlab heroku hubspot
+java javascript jenkins jira kotlin kubernetes linear mastodon mongodb monday.com mysql netlify numpy pandas php
+postgres postgresql power_bi python pytorch react redis reddit rust salesforce sharepoint shopify sketch snowflake
+sqlite squarespace swift tableau teams tensorflow terraform threads trello twitter typescript vercel vue webex
+wordpress xero youtrack zendesk zoom
+""")
+# Parts of cities: whoever says one after the other has not moved.
+_DISTRICTS = {
+    "berlin": "charlottenburg friedrichshain kreuzberg mitte moabit neukölln neukoelln pankow prenzlauer_berg "
+    "schöneberg spandau tempelhof wedding",
+    "new york": "astoria bronx brooklyn bushwick chelsea harlem manhattan queens soho staten_island tribeca "
+    "williamsburg long_island_city",
+    "london": "brixton camden chelsea clapham croydon ealing greenwich hackney hammersmith hampstead islington "
+    "kensington lambeth lewisham notting_hill peckham shoreditch soho southwark stratford tottenham wimbledon",
+    "paris": "belleville le_marais marais montmartre montparnasse bastille pigalle",
+    "los angeles": "hollywood venice echo_park silver_lake santa_monica koreatown westwood",
+    "san francisco": "haight mission_district noe_valley sunset_district soma castro",
+    "chicago": "hyde_park lincoln_park logan_square pilsen wicker_park",
+    "boston": "back_bay dorchester jamaica_plain roxbury charlestown",
+    "seattle": "ballard capitol_hill fremont",
+    "tokyo": "shibuya shinjuku asakusa ginza roppongi meguro setagaya",
+    "vienna": "leopoldstadt neubau josefstadt favoriten ottakring",
+    "hamburg": "altona eimsbüttel st._pauli ottensen",
+    "munich": "schwabing giesing haidhausen",
+    "barcelona": "gràcia gracia eixample raval poblenou",
+    "madrid": "malasaña chueca lavapiés lavapies",
+    "rome": "trastevere testaccio",
+    "lisbon": "alfama bairro_alto",
+    "amsterdam": "jordaan de_pijp",
+    "istanbul": "kadıköy kadikoy beyoğlu",
+    "toronto": "scarborough etobicoke kensington_market",
+    "mumbai": "bandra andheri juhu",
+    "sydney": "bondi newtown surry_hills",
+    "melbourne": "fitzroy st_kilda brunswick",
+}
+DISTRICTS = {(part.replace("_", " "), city) for city, parts in _DISTRICTS.items() for part in parts.split()} | {
+    (part.replace("_", " "), "new york city") for part in _DISTRICTS["new york"].split()
+}
 CATEGORIES = {
     "car": "car", "truck": "car", "ride": "car", "vehicle": "car", "phone": "phone", "mobile": "phone",
     "laptop": "laptop", "computer": "computer", "tablet": "tablet", "camera": "camera", "browser": "browser",

@@ -27,7 +27,7 @@ _QUALIFIED = re.compile(
 # Numbers, mail and streets that are somebody's, but not the speaker's own.
 _CONTACT = re.compile(
     r"\b(?:order|case|account|invoice|reference|ticket|tracking|booking|serial|customer|member(?:ship)?|policy"
-    r"|confirmation|hotel|support|gave|written|wrote|sent|meet|meets|appointment|subscribed?)\b",
+    r"|confirmation|hotel|support|gave(?! up)|written|wrote|sent|meet|meets|appointment|subscribed?)\b",
     re.I,
 )
 # "I have a meeting on the 25th" tells of a meeting, not of a new date for the one that is known.
@@ -35,6 +35,21 @@ _INDEFINITE = re.compile(r"\b(?:has|have|got) (?:a|an|another|some)\b", re.I)
 _RESCHEDULED = re.compile(
     r"\b(?:now|moved?|moves|reschedul\w+|postponed?|pushed|chang\w+|delayed|instead|forward|back|shifted|new|actually"
     r"|correction|cancel\w+|called off|off)\b",
+    re.I,
+)
+# Hints: enough to be replaced by something plain, not enough to replace it.
+_HINTS = {
+    "residence": re.compile(r"\b(?:been in|ended up)\b"),
+    "employer": re.compile(
+        r"^\S+(?: \S+)? (?:has |have )?(?:\w+ )?(?:hired|employ(?:s|ed)|recruited|took|taken)\b(?!.*\bnow\b)"
+    ),
+    "partner": re.compile(r"\b(?:is with|in love|head over heels)\b"),
+    "marital": re.compile(r"\b(?:wife|husband) and\b"),
+}
+# "the old line is off" ends it; "my old line was" tells of the past.
+_OLD_IS_OFF = re.compile(
+    r"\bthe old (?:line|number|one|sim|account|mailbox|inbox|address|phone) (?:is|has been) "
+    r"(?:now )?(?:off|dead|gone|closed|disconnected|cancelled)\b",
     re.I,
 )
 _VERSION = re.compile(r"\b(?:moved|switched) to \w+ \d")  # "moved to Windows 11" is no change of residence
@@ -47,4 +62,8 @@ def is_qualified(text: str, slot: str) -> bool:
         return True
     if kind == "plan" and _INDEFINITE.search(text) and not _RESCHEDULED.search(text):
         return True
+    if kind in _HINTS and _HINTS[kind].search(text):
+        return True
+    if kind in ("phone", "email", "address"):
+        text = _OLD_IS_OFF.sub("", text)
     return bool(_QUALIFIED.search(text) or (kind == "residence" and _VERSION.search(text)))

@@ -63,7 +63,7 @@ _ADJ = r"(?:[\w-]+ ){0,3}?"
 _NEVER_EMPLOYER = words(
     "home night least first times living myself ourselves free fun it that them him her hours the a now"
 )
-_WEEKLY = words("""
+CALENDAR = words("""
 monday tuesday wednesday thursday friday saturday sunday january february march april may june july august
 september october november december
 """)
@@ -89,20 +89,13 @@ CHANGE = words("now nowadays currently began anymore instead recently become") |
 }
 
 
-def _is_name_like(value: str) -> bool:
-    return value.split()[0].lower().strip(".") not in _WEEKLY | STOP
-
-
-def place(m: re.Match[str], clause: Clause) -> Found | None:
-    value = normal(m["v"])
-    if not value or not _is_name_like(m["v"]) or re.search(r"\bfor (?:the |a |an |\d|two|three|this|few)", clause.rest):
-        return None  # "staying in Rome for a week"
-    return Found("residence", value)
+def is_name_like(value: str) -> bool:
+    return value.split()[0].lower().strip(".") not in CALENDAR | STOP
 
 
 def employer(m: re.Match[str], _clause: Clause) -> Found | None:
     value = normal(m["v"])
-    if not value or set(value.split()) & (_NEVER_EMPLOYER | _WEEKLY) or parse_number(value.split()[0]) is not None:
+    if not value or set(value.split()) & (_NEVER_EMPLOYER | CALENDAR) or parse_number(value.split()[0]) is not None:
         return None
     return Found("employer", value)
 
@@ -121,21 +114,21 @@ def head_noun(phrase: str) -> str:
     return word.removesuffix("s") if len(word) > 3 and not word.endswith("ss") else word
 
 
-def _is_trade(phrase: str) -> bool:
+def is_trade(phrase: str) -> bool:
     low = phrase.lower()
     return low in OCCUPATIONS or head_noun(low) in OCCUPATIONS or low.split()[-1].endswith(("ologist", "ographer"))
 
 
 def role(m: re.Match[str], clause: Clause) -> Found | None:
     """ "I'm a nurse" may be one role of several; "I'm a nurse now" tells of a change."""
-    if not _is_trade(m["v"]):
+    if not is_trade(m["v"]):
         return None
     changed = clause.flags & CHANGE or "these days" in clause.lead or "now" in clause.lead
     return Found("title" if changed else "role", normal(m["v"]))
 
 
 def title(m: re.Match[str], _clause: Clause) -> Found | None:
-    return Found("title", normal(m["v"])) if _is_trade(m["v"]) else None
+    return Found("title", normal(m["v"])) if is_trade(m["v"]) else None
 
 
 def marital(m: re.Match[str], _clause: Clause) -> Found | None:
@@ -143,7 +136,7 @@ def marital(m: re.Match[str], _clause: Clause) -> Found | None:
 
 
 def partner(m: re.Match[str], _clause: Clause) -> Found | None:
-    return Found("partner", normal(m["v"])) if _is_name_like(m["v"]) else None
+    return Found("partner", normal(m["v"])) if is_name_like(m["v"]) else None
 
 
 def split_up(m: re.Match[str], clause: Clause) -> Found | None:
@@ -282,7 +275,7 @@ def switch(m: re.Match[str], _clause: Clause) -> Found | None:
 
 
 def visit(m: re.Match[str], clause: Clause) -> Found | None:
-    if clause.tense == "present" or not _is_name_like(m["v"]):
+    if clause.tense == "present" or not is_name_like(m["v"]):
         return None
     return Found("visit", normal(m["v"]), "done")
 
@@ -309,7 +302,7 @@ def thing_ended(m: re.Match[str], _clause: Clause) -> Found | None:
 
 def age(m: re.Match[str], clause: Clause) -> Found | None:
     number = parse_number(m["v"])
-    if number is None or not 0 < number < 120:
+    if number is None or re.search(r"couple|dozen", m["v"]) or not 0 < number < 120:
         return None
     return Found("age", str(number), "event" if clause.verb in ("turn", "hit") else "state")
 
@@ -337,7 +330,7 @@ def dropped_out(_m: re.Match[str], _clause: Clause) -> Found | None:
 
 
 def birthplace(m: re.Match[str], _clause: Clause) -> Found | None:
-    return Found("birthplace", normal(m["v"]), "event") if _is_name_like(m["v"]) else None
+    return Found("birthplace", normal(m["v"]), "event") if is_name_like(m["v"]) else None
 
 
 END = r"(?=[\s,.;:!?)]*$|[,.;:!?]|\s+(?:" + STOPS + r"|years|yrs|old)\b)"

@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import Stemmer
 
-from lamina.text.english.lexicon import REGIONS, words
+from lamina.text.english.lexicon import DISTRICTS, REGIONS, words
 
 FUNCTIONAL = words("residence employer title marital partner phone email address diet regime age school major")
 FUNCTIONAL_PREFIXES = ("favourite.", "count.", "uses.", "phone.", "email.", "address.")
@@ -24,6 +24,8 @@ _REACHES = {
     "partner": ("partner", "marital"),
     "ended": (None,),
     "switch": (None,),
+    "correction": (None,),
+    "role": ("role", "title"),
 }
 _UNPARTNERED = frozenset({"single", "divorced", "widowed", "separated"})
 _PARTNERED = frozenset({"married", "engaged", "relationship"})
@@ -80,6 +82,8 @@ def same_value(slot: str, one: str | None, other: str | None) -> bool:
         return one == other
     if slot.startswith("phone"):
         return re.sub(r"\D", "", one) == re.sub(r"\D", "", other)
+    if slot == "birth":  # "03-03", "1990", "1990-03-03": the one without a year, the other without a day
+        return one.startswith(other) or one.endswith(other) or other.startswith(one) or other.endswith(one)
     if slot == "residence":
         return stems(one) == stems(other)
     return one == other or [stem(w) for w in one.split()] == [stem(w) for w in other.split()]
@@ -98,6 +102,8 @@ def clash(new_slot: str, new: str | None, old_slot: str, old: str | None) -> boo
         return False
     if new_slot == "marital":
         return not ({new, old} <= _UNPARTNERED | {"relationship"}) or "relationship" in (new, old)
+    if new_slot == "residence" and {(new, old), (old, new)} & DISTRICTS:
+        return False
     if new_slot in ("residence", "employer", "school") or new_slot.startswith(("uses.", "favourite.")):
         a, b = stems(new), stems(old)
         if a <= b or b <= a:

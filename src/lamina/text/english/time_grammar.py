@@ -7,6 +7,7 @@ resolved. Dates without a year, and bare weekdays, look back if their sentence d
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -116,6 +117,8 @@ def month_year(m: Match[str], ctx: Context) -> Interval | None:
 
 def month_alone(m: Match[str], ctx: Context) -> Interval | None:
     word, mod = m["month"], (m["mod"] or "").lower()
+    if _A_DAY.search(m.string, max(0, m.start() - 16), m.start("month")):
+        return None  # a date that no calendar has: "31st of February"
     if _lowercase_verb(word) and mod not in ("last", "next", "this", "in", "since", "until", "of", "early", "late"):
         return None
     month, now = MONTHS[word.lower()], ctx.now
@@ -146,6 +149,7 @@ def _part_of(mod: str | None, whole: Interval) -> Interval:
     return whole
 
 
+_A_DAY = re.compile(r"\b\d{1,2}(?:st|nd|rd|th)?(?: of)? $")
 _NAMED_DAYS = {"today": 0, "tonight": 0, "yesterday": -1, "tomorrow": 1}
 
 
@@ -173,6 +177,8 @@ def weekday(m: Match[str], ctx: Context) -> Interval | None:
         return None
     target, part = WEEKDAYS[m["day"].lower().strip(".")], (m["part"] or "").lower()
     mod, tail = (m["mod"] or "").lower(), (m["tail"] or "").lower()
+    if tail == "after next":
+        return cal.day(cal.shift(ctx.now, "day", 14 - ctx.now.weekday() + target))
     if tail:
         start = cal.shift(cal.week(ctx.now).start, "week", {"last": -1, "next": 1, "this": 0}[tail.split()[-2]])
         return _day_part(cal.day(start + timedelta(days=target)), part)
@@ -205,6 +211,12 @@ def relative_unit(m: Match[str], ctx: Context) -> Interval | None:
     if unit == "quarter":
         return _quarter(ctx.now, step)
     return _part_of(m["part"], cal.unit_at(unit, cal.shift(_first(unit, ctx.now), unit, step)))
+
+
+def after_next(m: Match[str], ctx: Context) -> Interval | None:
+    """ "the week after next"."""
+    unit = m["unit"].lower()
+    return cal.unit_at(unit, cal.shift(_first(unit, ctx.now), unit, 2))
 
 
 def _first(unit: str, moment: datetime) -> datetime:

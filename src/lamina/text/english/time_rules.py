@@ -27,6 +27,7 @@ _PART = "morning|afternoon|evening|night"
 _TH = "(?:st|nd|rd|th)"
 _MOD = "early|mid|late|(?:the )?(?:beginning|start|middle|end) of"
 _PREP = "in|since|until|till|by|during|before|after|of|from|around|through|for|to|between|and"
+_AND_TO = "and|to|until|till|through"
 _Y = r"(?P<year>(?:19|20)\d\d)"
 _ABOUT = r"(?:about |around |almost |nearly |over |just |roughly )?"
 _SURE_MONTHS = "January|February|July|September|October|November|December"  # no verb, no first name
@@ -71,6 +72,19 @@ RULES: tuple[Rule, ...] = (
     ),
     _rule(
         _MONTH_WORDS,
+        grammar.day_month,
+        rf"\b(?:between|from) (?:the )?(?P<day>\d{{1,2}})(?P<ord>{_TH}?) (?:{_AND_TO}) ",
+        rf"(?:the )?(?P<to>\d{{1,2}}){_TH}?",
+        rf"(?: of)? (?P<month>{_MONTH})\b\.?(?:,? (?P<year>\d{{4}})\b)?",
+    ),
+    _rule(
+        _MONTH_WORDS,
+        grammar.day_month,
+        rf"\b(?:between|from) (?P<month>{_MONTH})\b\.? (?:the )?(?P<day>\d{{1,2}})(?P<ord>{_TH}?) (?:{_AND_TO}) ",
+        rf"(?:the )?(?P<to>\d{{1,2}}){_TH}?\b(?!:| ?(?:[ap]m|of|{_MONTH})\b)(?:,? (?P<year>\d{{4}})\b)?",
+    ),
+    _rule(
+        _MONTH_WORDS,
         grammar.month_year,
         rf"\b(?:(?P<mod>{_MOD})[- ])?(?<!\d )(?<!\d(?:st|nd|rd|th) )(?P<month>{_MONTH})\b\.?,? (?:of )?{_Y}\b",
     ),
@@ -92,7 +106,7 @@ RULES: tuple[Rule, ...] = (
         grammar.weekday,
         r"\b(?P<every>(?:every|each|most) (?:other )?)?\b",
         rf"(?:(?P<mod>last|next|this past|past|this coming|coming|this) )?\b(?P<day>{_DAY})\b",
-        rf"(?: (?P<part>{_PART})\b(?!s))?(?: (?P<tail>(?:of )?(?:last|next|this) week)\b)?",
+        rf"(?: (?P<part>{_PART})\b(?!s))?(?: (?P<tail>(?:of )?(?:last|next|this) week|after next)\b)?",
     ),
     _rule(
         "mon tue tues wed thu thur thurs fri sat sun",
@@ -107,6 +121,7 @@ RULES: tuple[Rule, ...] = (
         r"(?P<mod>last|next|this past|past|previous|the coming|coming|this|the) ",
         rf"(?P<unit>weekend|week|month|quarter|year|decade|{_SEASON})\b",
     ),
+    _rule("next", grammar.after_next, r"\b(?:the )?(?P<unit>weekend|week|month|year) after next\b"),
     _rule(_SEASON.replace("|", " "), grammar.season_year, rf"\b(?:the )?(?P<season>{_SEASON})(?: of|,)? {_Y}\b"),
     _rule(
         "ago back now later",

@@ -1,0 +1,102 @@
+"""The benchmarks that are no paper's card, by name: each makes a document of tables from ``Options``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lamina.bench.card import Scale
+from lamina.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from lamina.bench.conversations.answers import Exam
+    from lamina.llm.base import ChatModel
+
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to run: see ``lamina.bench.runner.run``."""
+
+    seed: int
+    scale: Scale
+    data: Path | None
+    systems: tuple[str, ...]
+    plot: Path | None
+    note: Callable[[str], None]
+    answers: int = 0
+    reader: str | None = None
+    judge: str | None = None
+
+
+def _throughput(options: Options) -> Document:
+    from lamina.bench import throughput
+
+    measured, sizes, notes = throughput.run(options.seed, options.scale, options.note)
+    return {
+        "bench": "throughput",
+        "seed": options.seed,
+        "scale": options.scale,
+        "claims": [measurement.to_dict() for measurement in measured],
+        "sizes": sizes,
+        "notes": notes,
+    }
+
+
+def _locomo(options: Options) -> Document:
+    from lamina.bench.conversations import locomo
+
+    return locomo.run(
+        locomo.data_file(options.data),
+        systems=options.systems,
+        seed=options.seed,
+        note=options.note,
+        qa=_exam(options) if options.answers else None,
+    )
+
+
+def _exam(options: Options) -> Exam:
+    from lamina.bench.conversations.answers import Exam
+    from lamina.llm import chat_model
+    from lamina.settings import Settings
+
+    settings = Settings()
+    key = settings.llm_api_key.get_secret_value() if settings.llm_api_key else None
+
+    def model(spec: str) -> ChatModel:
+        local = spec.startswith("local:")
+        return chat_model(spec, base_url=None if local else settings.llm_base_url, api_key=None if local else key)
+
+    return Exam(options.answers, model(options.reader or settings.llm), model(options.judge) if options.judge else None)
+
+
+def _longmemeval(options: Options) -> Document:
+    from lamina.bench.conversations import longmemeval
+
+    file = _file(options.data, "longmemeval", "a published file (longmemeval_s.json or alike)")
+    return longmemeval.run(file, systems=options.systems, seed=options.seed, note=options.note)
+
+
+def _convomem(options: Options) -> Document:
+    from lamina.bench.conversations import convomem_recall
+
+    file = _file(options.data, "convomem", "a published file of evidence items or test cases")
+    return convomem_recall.run(file, systems=options.systems, seed=options.seed, note=options.note)
+
+
+def _file(given: Path | None, name: str, what: str) -> Path:
+    if given is None or not given.is_file():
+        raise InvalidInput(f"data={given and str(given)!r}: {name} needs {what}; give its path as --data FILE")
+    return given
+
+
+HARNESSES: dict[str, Callable[[Options], Document]] = {
+    "throughput": _throughput,
+    "locomo": _locomo,
+    "longmemeval": _longmemeval,
+    "convomem": _convomem,
+}
+ON_FILES = ("longmemeval", "convomem")  # run only on a file that was named
