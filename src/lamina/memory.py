@@ -20,8 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from lamina.cube.cube import Claim, Header, Lineage, MemCube, Scope, now
-from lamina.cube.payload import TextPayload
+from lamina.cube.cube import MemCube, Scope, now
 from lamina.errors import Conflict, InvalidInput, NotFound
 from lamina.llm.base import ChatModel, Embedder
 from lamina.settings import Settings
@@ -206,27 +205,18 @@ class Memory:
                 write = Write(MemCube(header, old.payload), self.store.vector(old.id), action="update")
                 tx.revise(write, expect=old.header.version)
         else:
-            self._correct(old, header, TextPayload(arguments.memory_text(text)))
+            removal.correct(self.store, self.embedder, old, header, arguments.memory_text(text))
+            self._mend(old)
         return {"message": f"Memory {memory_id} updated", "version": header.version}
-
-    def _correct(self, old: MemCube, header: Header, payload: TextPayload) -> None:
-        """Another wording: what it was taken from, or what was taken from it, no longer stands."""
-        vector = self.embedder.encode([payload.text])[0]
-        lineage = Lineage(((old.id, old.header.version),), "update")
-        new = MemCube(replace(header, recorded=now(), lineage=lineage, claim=_blank(old)), payload)
-        with self.store.transaction() as tx:
-            tx.revise(Write(new, vector, action="update"), expect=old.header.version)
-            removal.retire_sources(tx, old, new.header.recorded, reason="corrected by the user", by=old.id)
-            removal.retire_derived(self.store, tx, old, new.header.recorded, reason=f"turn {old.id} was corrected")
-        self._sessions.forget()
 
     def delete(self, memory_id: str) -> dict[str, Any]:
         """Take a memory out of use. It stays in ``history`` and ``as_of``; ``forget`` erases instead.
 
         Deleting a fact also retires the turn it was taken from; deleting a turn, the facts taken from it.
         """
-        removal.delete(self.store, self._newest(memory_id), now())
-        self._sessions.forget()
+        cube = self._newest(memory_id)
+        removal.delete(self.store, cube, now())
+        self._mend(cube)
         return {"message": f"Memory {memory_id} deleted"}
 
     def restore(self, memory_id: str) -> dict[str, Any]:
@@ -239,7 +229,7 @@ class Memory:
         if cube.header.superseded is None:
             raise Conflict(f"memory {memory_id} is open: there is nothing to restore.")
         restored = removal.restore(self.store, cube)
-        self._sessions.forget()
+        self._mend(cube)
         return {"message": f"Memory {memory_id} restored", "restored": [one.id for one in restored]}
 
     def delete_all(
@@ -258,7 +248,10 @@ class Memory:
         and reason. Returns the ids that were erased. Raises ``NotFound``.
         """
         arguments.clean_text("reason", reason, 1000)
-        return {"forgotten": self._erase([self._newest(memory_id).id], reason)}
+        cube = self._newest(memory_id)
+        gone = self._erase([cube.id], reason)
+        self._mend(cube)
+        return {"forgotten": gone}
 
     def reset(self) -> dict[str, Any]:
         """Forget everything of this tenant."""
@@ -270,6 +263,12 @@ class Memory:
         self.indexes.drop(self.store)
         self._sessions.forget()
         return gone
+
+    def _mend(self, cube: MemCube) -> None:
+        """A memory was changed from outside the write path: sessions are read anew, connectors fill their gaps."""
+        self._sessions.forget()
+        for connector in self.pipeline.connectors:
+            connector.mend(cube.header.scope)
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -402,9 +401,3 @@ def _capable_model(settings: Settings) -> ChatModel | None:
         return None
     key = settings.llm_api_key.get_secret_value() if settings.llm_api_key else None
     return chat_model(settings.llm, base_url=settings.llm_base_url, api_key=key)
-
-
-def _blank(cube: MemCube) -> Claim | None:
-    """The claim of a fact whose text was corrected: the same question, an answer rules cannot read."""
-    claim = cube.header.claim
-    return None if claim is None else Claim(claim.subject, claim.slot)

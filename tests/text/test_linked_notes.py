@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from lamina import Memory
 from lamina.bench.synthetic import WordVectors
 from lamina.cube.cube import Header, MemCube, Scope, Utterance
 from lamina.cube.payload import TextPayload
 from lamina.errors import InvalidInput, NotFound
+from lamina.settings import Settings
 from lamina.store.base import Write
 from lamina.store.index import IndexCache
 from lamina.store.sqlite import SqliteStore
@@ -368,3 +370,21 @@ def test_facts_and_notes_of_a_conversation_live_side_by_side(store: SqliteStore)
     assert hits[0].score == pytest.approx(sum(hits[0].parts.values()))
     assert all(cube.header.semantic_type != "note" for hit in hits for cube in (hit.cube, *hit.facts))
     assert isinstance(NoteBook(store, ENCODER).notes(ME)[0], Note)
+
+
+@pytest.mark.parametrize("how", ["forget", "delete", "update"])
+def test_neighbours_keep_a_note_when_a_turn_goes(tmp_path: Path, how: str) -> None:
+    with Memory(tmp_path / "m.db", embedder=ENCODER, settings=Settings(pipeline="a-mem", tenant="default")) as memory:
+        said = ["I bought a canoe in Oslo.", "The Qanary canoe leaks badly.", "A joiner will mend it."]
+        memory.add([{"role": "user", "content": text} for text in said], user_id="me", timestamp="2024-05-01")
+        turns = memory.store.query(ME, {"semantic_type": "turn"}, newest_first=False).cubes
+        gone = turns[1].id
+        if how == "update":
+            memory.update(gone, "The canoe is fine.")
+        else:
+            getattr(memory, how)(gone)
+        left = memory.store.query(ME, {"semantic_type": "turn"}).cubes
+        notes = memory.store.query(ME, {"semantic_type": "note"}).cubes
+        assert {note.header.provenance.sources[0].id for note in notes} == {turn.id for turn in left}
+        assert len(left) == (3 if how == "update" else 2)
+        assert not any("qanary" in str(note).lower() for note in notes)

@@ -164,6 +164,10 @@ class Connector(Protocol):
         yet: whoever links turns keeps track of those itself. Whatever it writes lands with the turns, or not at all.
         """
 
+    def mend(self, scope: Scope) -> None:
+        """Called after a memory of ``scope`` was corrected, deleted, restored or forgotten: build anew what went
+        with it and can be had from what is left."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:

@@ -75,6 +75,9 @@ class Mem0Graph:
 
         return connect
 
+    def mend(self, scope: Scope) -> None:
+        """Nothing to do: edges close, open and go with their evidence in the store itself."""
+
     def _name_vectors(self, scope: Scope, turns: Sequence[MemCube]) -> dict[str, NDArray[np.float32]]:
         """Vectors of names in ``turns`` that are no entity yet."""
         if self._embedder is None:

@@ -46,6 +46,7 @@ from lamina.text.retrieval import HybridRetriever
 if TYPE_CHECKING:
     from lamina.text.pipelines import Tools
 
+_MENDED = 64  # notes that one correction or forgetting may cost
 _CANDIDATES = 10  # nearest turns a model chooses links from, beside those the rules propose
 _POOL = 50  # results of the hybrid search that notes may re-rank
 
@@ -77,6 +78,13 @@ class AMem:
             plan.write(tx)
 
         return connect
+
+    def mend(self, scope: Scope) -> None:
+        """Write the notes that went with a memory, if they are few: a store that another pipeline filled is left
+        to ``consolidate``."""
+        register = self._registers.get(self._tools.store, scope)
+        if len(register.open_turns()) - len(register.notes) <= _MENDED:
+            self.consolidate(scope)
 
     def plan(
         self,

@@ -15,7 +15,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from lamina.cube.cube import Lineage, MemCube, Scope
+from lamina.cube.cube import Claim, Header, Lineage, MemCube, Scope, now
+from lamina.cube.payload import TextPayload
 from lamina.llm.base import Embedder
 from lamina.store.base import Store, Transaction, Write
 
@@ -26,6 +27,31 @@ def delete(store: Store, cube: MemCube, at: datetime) -> None:
         tx.close(cube.id, at=at, reason="deleted by the user")
         retire_sources(tx, cube, at, reason=f"source of the deleted memory {cube.id}")
         retire_derived(store, tx, cube, at, reason=f"taken from the deleted turn {cube.id}")
+
+
+def correct(store: Store, embedder: Embedder, old: MemCube, header: Header, text: str) -> None:
+    """A new version of ``old`` with another wording (``header`` is to be its header, but for when and what it claims).
+
+    What it was taken from, or what was taken from it, no longer stands; nor does what was connected because of it.
+    """
+    vector = embedder.encode([text])[0]
+    lineage = Lineage(((old.id, old.header.version),), "update")
+    claim = old.header.claim and Claim(old.header.claim.subject, old.header.claim.slot)  # a value rules cannot read
+    new = MemCube(replace(header, recorded=now(), lineage=lineage, claim=claim), TextPayload(text))
+    at = new.header.recorded
+    with store.transaction() as tx:
+        tx.revise(Write(new, vector, action="update"), expect=old.header.version)
+        retire_sources(tx, old, at, reason="corrected by the user", by=old.id)
+        retire_derived(store, tx, old, at, reason=f"turn {old.id} was corrected")
+        _disconnect(tx, old.id, at)
+
+
+def _disconnect(tx: Transaction, id: str, at: datetime) -> None:
+    """Close the edges that rest on a memory, but for relations that another memory says as well."""
+    for edge in tx.edges([id]):
+        rivals = (one for one in tx.edges([edge.source]) if one.target == edge.target and one.relation == edge.relation)
+        if all(id in (one.source, one.target, one.evidence) for one in rivals):
+            tx.disconnect(edge.source, edge.target, edge.relation, at=at)
 
 
 def restore(store: Store, cube: MemCube) -> list[MemCube]:

@@ -9,10 +9,10 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from lamina._optional import require
 from lamina.cube.cube import Scope
 from lamina.errors import InvalidInput
 from lamina.store.base import Edge
+from lamina.text.graphml import Attributes, to_graphml
 from lamina.text.notes.book import Note, NoteBook
 
 _TITLE = 60  # characters of a page's name
@@ -23,7 +23,7 @@ _UNSAFE = re.compile(r"[^\w .,'-]+")
 def export_graph(book: NoteBook, scope: Scope, format: str = "json") -> dict[str, str]:
     """File name -> text. ``format`` is ``json``, ``graphml`` or ``obsidian`` (one page a note).
 
-    Raises ``InvalidInput``; ``MissingDependency`` for GraphML without networkx.
+    Raises ``InvalidInput``.
     """
     if format not in FORMATS:
         raise InvalidInput(f"format={format!r:.60}: choose one of {', '.join(FORMATS)}")
@@ -36,22 +36,22 @@ def _json(notes: list[Note], links: list[Edge]) -> dict[str, str]:
 
 
 def _graphml(notes: list[Note], links: list[Edge]) -> dict[str, str]:
-    graph = require("networkx", "export to GraphML").MultiGraph()
-    for note in notes:
-        graph.add_node(
-            note.id,
-            content=note.content,
-            context=note.context,
-            keywords=", ".join(note.keywords),
-            tags=", ".join(note.tags),
-            time=note.time.isoformat(),
-        )
-    known = set(graph)
-    for link in links:
-        if {link.source, link.target} <= known:
-            graph.add_edge(link.source, link.target, relation=link.relation, weight=link.weight, reason=link.reason)
-    lines = require("networkx", "export to GraphML").generate_graphml(graph)
-    return {"notes.graphml": "\n".join(lines)}
+    nodes: dict[str, Attributes] = {
+        note.id: {
+            "content": note.content,
+            "context": note.context,
+            "keywords": ", ".join(note.keywords),
+            "tags": ", ".join(note.tags),
+            "time": note.time,
+        }
+        for note in notes
+    }
+    edges: list[tuple[str, str, Attributes]] = [
+        (link.source, link.target, {"relation": link.relation, "weight": link.weight, "reason": link.reason})
+        for link in links
+        if {link.source, link.target} <= set(nodes)
+    ]
+    return {"notes.graphml": to_graphml(nodes, edges, directed=False)}
 
 
 def _obsidian(notes: list[Note], links: list[Edge]) -> dict[str, str]:

@@ -92,6 +92,9 @@ class RollingSummary:
         found = {cube.id: cube for cube in (*read, *turns) if cube.id not in covered}
         return sorted(found.values(), key=lambda cube: (cube.header.recorded, _ordinal(cube)))
 
+    def mend(self, scope: Scope) -> None:
+        """Nothing to do: the next turns begin the summary anew."""
+
     def _covered(self, scope: Scope) -> set[str]:
         """Turns that the open summary was made from, over all its versions since it was last begun."""
         covered: set[str] = set()
