@@ -121,7 +121,10 @@ class Memory:
         """
         if memory_type is not None or prompt is not None:
             name, value = ("memory_type", memory_type) if memory_type is not None else ("prompt", prompt)
-            raise InvalidInput(f"{name}={arguments.short(value)}: needs a language model pipeline; leave it out.")
+            raise InvalidInput(
+                f"{name}={arguments.short(value)}: not supported; what a model is to note is said once for all, by"
+                " custom_instructions in the settings or in from_config()."
+            )
         item = {
             "messages": messages,
             "user_id": user_id,
@@ -333,7 +336,7 @@ class Memory:
         found = self.pipeline.retriever.search(
             query, vector, self.store, scope, k=wide, allow=allow, as_of=as_of, reference=reference
         )
-        kept = [hit for hit in found if hit.cosine >= floor or hit.lexical > 0 or "succession" in hit.parts]
+        kept = [hit for hit in found if hit.cosine >= floor or hit.lexical > 0 or _led_to(hit)]
         return reranking.reranked(kept, query, k, self.reranker) if rerank and self.reranker else kept
 
     def get(self, memory_id: str) -> dict[str, Any] | None:
@@ -391,6 +394,11 @@ class Memory:
                 f"memory_id={arguments.short(memory_id)}: no such memory. List what there is (get_all, lamina list)."
             )
         return cube
+
+
+def _led_to(hit: Hit) -> bool:
+    """Found by something else than resemblance: what it replaced, or a link or relation that leads to it."""
+    return any(part.partition(" ")[0].rstrip(":") in ("succession", "link", "graph") for part in hit.parts)
 
 
 def _capable_model(settings: Settings) -> ChatModel | None:

@@ -92,6 +92,17 @@ class EdgeContract:
         reopen(store, closed)
         assert len(store.edges(ALICE)) == 1
 
+    def test_an_edge_stays_closed_while_anything_it_rests_on_is(self, store: Store) -> None:
+        a, b, said = people(store, 3)
+        connect(store, edge(a, b, evidence=said.id))
+        with store.transaction() as tx:
+            for one in (a, said):
+                tx.close(one.id, at=T0 + DAY)
+        reopen(store, a)
+        assert store.edges(ALICE) == []
+        reopen(store, said)
+        assert len(store.edges(ALICE)) == 1
+
     @pytest.mark.parametrize("which", ["source", "target", "evidence"])
     def test_an_edge_is_forgotten_with_what_it_rests_on(self, store: Store, which: str) -> None:
         a, b, said = people(store, 3)
@@ -121,6 +132,9 @@ class EdgeContract:
             (InvalidInput, edge(a, b, evidence=stranger.id)),
             (InvalidInput, edge(a, a)),
             (InvalidInput, edge(a, b, relation="")),
+            (InvalidInput, edge(a, b, weight=0.0)),
+            (InvalidInput, edge(a, b, weight=1e300)),
+            (InvalidInput, edge(a, b, weight=float("nan"))),
         ):
             with pytest.raises(error):
                 connect(store, edge(a, b), bad)
@@ -183,6 +197,7 @@ class EdgeContract:
         connect(store, *(edge(hub, other, weight=1 - n / 2_000) for n, other in enumerate(others)))
         found = store.reach(ALICE, [others[-1].id], hops=3, limit=10)
         assert [one.id for one in found] == [hub.id, *(other.id for other in others[:9])]
+        assert len(store.reach(ALICE, [hub.id], limit=5_000)) == 200
 
 
 def reopen(store: Store, one: MemCube) -> None:

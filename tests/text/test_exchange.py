@@ -239,18 +239,36 @@ def test_connections_travel_with_their_memories(
         tx.connect([replace(link, recorded=START + timedelta(1), weight=0.7, valid_from=START)])
     lines = list(export_lines(store, EVERYONE, history=history))
     for stored in (len(lines), 0):
-        assert write_records(other, minilm, list(read_jsonl(lines))).stored == stored
+        assert write_records(other, minilm, list(read_jsonl(lines)), "default").stored == stored
     assert other.edges(EVERYONE, closed=True) == store.edges(EVERYONE, closed=history)
     assert len(other.edges(EVERYONE, closed=True)) == 1 + history
 
 
+def test_a_connection_between_memories_of_another_tenant_is_not_written(store: SqliteStore, minilm: Embedder) -> None:
+    one, two = (MemCube(Header(scope=Scope("victim")), TextPayload(t)) for t in "ab")
+    with store.transaction() as tx:
+        tx.insert([Write(one), Write(two)])
+    link = Edge(source=one.id, target=two.id, relation="knows", recorded=START)
+    assert write_records(store, minilm, [link], "attacker") == Counts(0, 1)
+    assert store.edges(Scope("victim")) == []
+
+
 def test_a_connection_of_memories_that_are_not_here_is_skipped(other: SqliteStore, minilm: Embedder) -> None:
     link = Edge(source="a", target="b", relation="knows", recorded=START)
-    assert write_records(other, minilm, [link]) == Counts(0, 1)
+    assert write_records(other, minilm, [link], "default") == Counts(0, 1)
 
 
 @pytest.mark.parametrize(
-    "change", [{"source": 1}, {"weight": "much"}, {"recorded": None}, {"valid_to": "soon"}, {"more": 1}]
+    "change",
+    [
+        {"source": 1},
+        {"weight": "much"},
+        {"weight": 1e300},
+        {"weight": -1},
+        {"recorded": None},
+        {"valid_to": "soon"},
+        {"more": 1},
+    ],
 )
 def test_a_line_that_is_no_edge_is_refused(store: SqliteStore, change: dict[str, Any]) -> None:
     one, two = (MemCube(Header(scope=EVERYONE), TextPayload(t)) for t in "ab")

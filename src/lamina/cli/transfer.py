@@ -69,7 +69,7 @@ def _import_cubes(session: Session, memory: Memory, text: str, kind: str) -> Cou
     with _progress(session, "memories") as advance:
         try:
             while chunk := list(itertools.islice(cubes, CHUNK)):
-                total += exchange.write_records(memory.store, memory.embedder, chunk)
+                total += exchange.write_records(memory.store, memory.embedder, chunk, scope.tenant)
                 advance(len(chunk))
         except InvalidInput as error:
             done = f"Stored before it: {total.stored}; run the import again to go on."

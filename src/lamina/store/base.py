@@ -89,7 +89,7 @@ class Edge:
     source: str  # cube id
     target: str  # cube id
     relation: str
-    weight: float = 1.0
+    weight: float = 1.0  # in (0, 1]
     evidence: str | None = None  # id of the cube that says so
     reason: str = ""
     recorded: datetime
@@ -230,7 +230,10 @@ class Store(Protocol):
         as_of: datetime | None = None,
         limit: int = 100,
     ) -> list[Reached]:
-        """What open edges lead to from ``ids``, in either direction: nearest, then strongest first."""
+        """What open edges lead to from ``ids``, in either direction: nearest, then strongest first.
+
+        Of a memory with very many edges the strongest are followed.
+        """
 
     def events(self, *, cube: str | None = None, since: int = 0, limit: int | None = None) -> Iterator[Event]:
         """The log, oldest first."""

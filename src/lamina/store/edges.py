@@ -1,4 +1,4 @@
-"""Edges between memories, as SQL: written inside a transaction, walked by one recursive query.
+"""Edges between memories, as SQL: written inside a transaction, walked hop by hop.
 
 Edges have versions like memories: nothing is overwritten, an edge that changes or ends is closed and stays for
 ``as_of``. The same two memories may be connected by the same relation on the evidence of several others: one
@@ -53,23 +53,13 @@ _TOUCHES = """e.key IN (
     UNION SELECT key FROM edges WHERE evidence IN ({0})
 )"""
 _IDS = "SELECT value FROM json_each(?)"
-_MAX_STEPS = 20_000  # edges one walk may look at: a hub with a million of them must not stop the world
-
-# Best first, so that the limit cuts the farthest and weakest. ``path`` keeps a walk from turning back.
-_WALK = """
-WITH RECURSIVE walk (id, hops, weight, path) AS (
-    SELECT value, 0, 1.0, value FROM json_each(?)
+_FAN = 200  # edges followed from one memory, the strongest first: a hub must not stop the world
+_STEP = f"""
+SELECT e.source, e.target, e.weight FROM (
+    SELECT key, source, target, weight FROM edges e WHERE e.source = ? AND {{condition}}
     UNION ALL
-    SELECT e.target, walk.hops + 1, walk.weight * e.weight, walk.path || char(10) || e.target
-    FROM walk JOIN edges e ON e.source = walk.id
-    WHERE walk.hops < ? AND {condition} AND instr(walk.path, e.target) = 0
-    UNION ALL
-    SELECT e.source, walk.hops + 1, walk.weight * e.weight, walk.path || char(10) || e.source
-    FROM walk JOIN edges e ON e.target = walk.id
-    WHERE walk.hops < ? AND {condition} AND instr(walk.path, e.source) = 0
-    ORDER BY 2, 3 DESC LIMIT ?
-)
-SELECT id, hops, weight, path FROM walk WHERE hops > 0 ORDER BY hops, weight DESC, id
+    SELECT key, source, target, weight FROM edges e WHERE e.target = ? AND {{condition}}
+) e ORDER BY e.weight DESC, e.key LIMIT {_FAN}
 """
 
 
@@ -109,12 +99,14 @@ def close_with(connection: sqlite3.Connection, id: str, at: int, valid_to: int |
 
 
 def reopen_with(connection: sqlite3.Connection, id: str, closed: int) -> None:
-    """A memory closed at ``closed`` is open again: so are the edges that were closed with it."""
+    """A memory closed at ``closed`` is open again: so are the edges closed with it whose other memories are open."""
     connection.execute(
         "UPDATE edges SET superseded = NULL WHERE superseded = ?"
         " AND key IN (SELECT key FROM edges WHERE source = ? UNION SELECT key FROM edges WHERE target = ?"
-        " UNION SELECT key FROM edges WHERE evidence = ?)",
-        (closed, id, id, id),
+        " UNION SELECT key FROM edges WHERE evidence = ?)"
+        " AND NOT EXISTS (SELECT 1 FROM cubes c WHERE c.id IN (source, target, evidence) AND c.id <> ?"
+        " GROUP BY c.id HAVING max(c.superseded IS NULL) = 0)",
+        (closed, id, id, id, id),
     )
 
 
@@ -171,15 +163,22 @@ def reach(
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise InvalidInput(f"{name}={value!r}: pass a whole number from 1")
     condition, values = _condition(scope, relations, as_of, closed=False)
-    starts = json.dumps(list(dict.fromkeys(ids)))
-    rows = connection.execute(
-        _WALK.format(condition=condition), [starts, hops, *values, hops, *values, _MAX_STEPS]
-    ).fetchall()
-    best: dict[str, Reached] = {}
-    for id, distance, weight, path in rows:
-        if id not in best and id not in ids:
-            best[id] = Reached(id, distance, weight, tuple(path.split("\n")))
-    return list(best.values())[:limit]
+    step = _STEP.format(condition=condition)
+    best = {id: Reached(id, 0, 1.0, (id,)) for id in dict.fromkeys(ids)}
+    frontier, found = list(best.values()), []
+    for hop in range(1, hops + 1):
+        after: dict[str, Reached] = {}
+        for here in frontier[:_FAN]:
+            for source, target, weight in connection.execute(step, [here.id, *values, here.id, *values]):
+                other, reached = target if source == here.id else source, here.weight * weight
+                if other not in best and (other not in after or after[other].weight < reached):
+                    after[other] = Reached(other, hop, reached, (*here.path, other))
+        frontier = sorted(after.values(), key=lambda each: (-each.weight, each.id))
+        best |= after
+        found += frontier
+        if len(found) >= limit:
+            break
+    return found[:limit]
 
 
 def _condition(
@@ -210,8 +209,10 @@ def _scopes(connection: sqlite3.Connection, ids: set[str]) -> dict[str, tuple[An
 
 
 def _row(edge: Edge, scopes: dict[str, tuple[Any, ...]]) -> tuple[Any, ...]:
-    if edge.source == edge.target or not edge.relation:
-        raise InvalidInput(f"{edge!r:.120}: an edge has a relation and joins two different memories")
+    if edge.source == edge.target or not edge.relation or not 0 < edge.weight <= 1:
+        raise InvalidInput(
+            f"{edge!r:.160}: an edge has a relation, a weight in (0, 1], and joins two different memories"
+        )
     scope = scopes[edge.source]
     for id in (edge.target, edge.evidence):
         if id is not None and scopes[id] != scope:

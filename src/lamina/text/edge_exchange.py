@@ -33,17 +33,23 @@ def read_edge(value: Any) -> Edge:
         raise InvalidInput(f"{short(value)}: expected an edge with {', '.join(_NAMES)}.")
     wrong = [name for name in _TEXTS if not isinstance(value[name], str) and (name, value[name]) != ("evidence", None)]
     weight = value["weight"]
-    if wrong or isinstance(weight, bool) or not isinstance(weight, int | float):
-        raise InvalidInput(f"edge.{(wrong or ['weight'])[0]}={short(value[(wrong or ['weight'])[0]])}: wrong type.")
+    if wrong or isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight <= 1:
+        raise InvalidInput(
+            f"edge.{(wrong or ['weight'])[0]}={short(value[(wrong or ['weight'])[0]])}: expected another value."
+        )
     times: dict[str, datetime | None] = {
         name: None if value[name] is None else to_datetime(value[name], name).astimezone(UTC) for name in _TIMES
     }
     return Edge(**{**value, **times})
 
 
-def write_edges(store: Store, edges: Sequence[Edge]) -> tuple[int, int]:
-    """Store edges that are not here yet and whose memories are; how many were stored, and how many skipped."""
-    new = [edge for edge in edges if (scope := _joined(store, edge)) is not None and not _known(store, scope, edge)]
+def write_edges(store: Store, edges: Sequence[Edge], tenant: str) -> tuple[int, int]:
+    """Store edges that are not here yet and whose memories are, in ``tenant``; how many were, and how many skipped."""
+    new = []
+    for edge in edges:
+        scope = _joined(store, edge)
+        if scope is not None and scope.tenant == tenant and not _known(store, scope, edge):
+            new.append(edge)
     with store.transaction() as tx:
         tx.connect(new)
     return len(new), len(edges) - len(new)

@@ -181,11 +181,14 @@ def rescope(cube: MemCube | Edge, tenant: str, **ids: str | None) -> MemCube | E
     return replace(cube, header=replace(cube.header, scope=replace(cube.header.scope, tenant=tenant, **given)))
 
 
-def write_records(store: Store, embedder: Embedder, records: Sequence[MemCube | Edge]) -> Counts:
-    """Store a chunk as it came: memories in one transaction, then connections; what exists is skipped."""
+def write_records(store: Store, embedder: Embedder, records: Sequence[MemCube | Edge], tenant: str) -> Counts:
+    """Store a chunk as it came: memories in one transaction, then connections between memories of ``tenant``.
+
+    What exists is skipped.
+    """
     edges = [record for record in records if isinstance(record, Edge)]
     counts = write_cubes(store, embedder, [record for record in records if isinstance(record, MemCube)])
-    return counts + Counts(*write_edges(store, edges)) if edges else counts
+    return counts + Counts(*write_edges(store, edges, tenant)) if edges else counts
 
 
 def write_cubes(store: Store, embedder: Embedder, cubes: Sequence[MemCube]) -> Counts:
