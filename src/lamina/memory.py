@@ -44,9 +44,10 @@ class Memory:
     """A lasting memory in one file. ``path=None`` uses the user's data folder; ``":memory:"`` keeps nothing.
 
     ``pipeline`` names a published way to build and read text memory (``lamina.text.pipelines``; default: hybrid
-    search with rules); ``extractor``, ``updater`` and ``retriever`` replace single parts of it, ``store``,
-    ``embedder`` and ``llm`` the tools it works with (SQLite, MiniLM, and no chat model unless the settings name
-    a capable one: rules then do its work). Models load at first use, so constructing is instant.
+    search with rules or, where a capable chat model is configured, with facts that it writes). ``extractor``,
+    ``updater`` and ``retriever`` replace single parts of it; ``store``, ``embedder`` and ``llm`` the tools it works
+    with (SQLite, MiniLM, and no chat model unless the settings name a capable one). Models load at first use, so
+    constructing is instant.
     """
 
     def __init__(

@@ -31,7 +31,9 @@ class Settings(BaseSettings):
     tenant: str = Field(default="default", description="tenant whose memories are used")
     user: str = Field(default="me", description="the user the command line speaks for")
     embedder: str = Field(default="minilm", description="what turns text into vectors")
-    pipeline: str = Field(default="hybrid", description="how text memory is built and read; see docs/how-to")
+    pipeline: str | None = Field(
+        default=None, description="how memory works; default: hybrid, with a model mem0-additive"
+    )
     custom_instructions: str | None = Field(default=None, description="what a model is to note or leave out")
     reranker: str = Field(default="none", description="a second look at results: none, llm or cross-encoder:MODEL")
     llm: str = Field(default="local:smollm2", description="the chat model, local:NAME or openai:NAME")

@@ -14,6 +14,7 @@ from lamina import Memory
 from lamina.bench.synthetic import WordVectors
 from lamina.cube.cube import MemCube
 from lamina.errors import InvalidInput
+from lamina.llm import OpenAIChat
 from lamina.settings import Settings
 from lamina.text.pipelines import DEFAULT, PIPELINES
 
@@ -115,3 +116,14 @@ def test_a_write_that_fails_leaves_nothing(tmp_path: Path, pipeline: str, monkey
         }
         memory.add("I moved to Denver with Anna.", user_id="mira", timestamp="2024-06-01")
         assert len(turns(memory)) == 2
+
+
+def test_the_default_asks_a_model_only_where_there_is_one(tmp_path: Path) -> None:
+    with Memory(tmp_path / "a.db", embedder=WordVectors(), settings=Settings(tenant="default")) as memory:
+        assert memory.pipeline.extractor.name == "rules"
+    model = OpenAIChat("any", base_url="http://127.0.0.1:9/v1", api_key="none")
+    with Memory(tmp_path / "b.db", embedder=WordVectors(), llm=model, settings=Settings(tenant="default")) as memory:
+        assert "mem0" in memory.pipeline.extractor.name
+    rules = Settings(tenant="default", pipeline="hybrid")
+    with Memory(tmp_path / "c.db", embedder=WordVectors(), llm=model, settings=rules) as memory:
+        assert memory.pipeline.extractor.name == "rules"

@@ -71,7 +71,7 @@ class Lamina:
         from lamina.settings import Settings
 
         # Named here, so that nobody's own settings change what is measured.
-        settings = Settings(tenant="default", durable=True)
+        settings = Settings(tenant="default", durable=True, pipeline="hybrid")
         self._memory = Memory(folder / "memory.db", embedder=embedder, settings=settings)
         self._infer = infer
 

@@ -100,11 +100,16 @@ PIPELINES: dict[str, Callable[[Tools], Pipeline]] = {
     "memgas": memgas,
     "mem-alpha": mem_alpha,
 }
-DEFAULT = "hybrid"
+DEFAULT, DEFAULT_WITH_MODEL = "hybrid", "mem0-additive"
 
 
-def build(name: str, tools: Tools) -> Pipeline:
-    """The pipeline called ``name``. Raises ``InvalidInput``."""
+def build(name: str | None, tools: Tools) -> Pipeline:
+    """The pipeline called ``name``; without a name the default, which asks the model if there is one.
+
+    Raises ``InvalidInput``.
+    """
+    if name is None:
+        name = DEFAULT if tools.llm is None else DEFAULT_WITH_MODEL
     if name not in PIPELINES:
         raise InvalidInput(f"pipeline={name!r:.60}: choose one of {', '.join(PIPELINES)}")
     return PIPELINES[name](tools)
