@@ -39,6 +39,8 @@ class AsyncMemory:
     get_all = _in_thread(Memory.get_all)
     update = _in_thread(Memory.update)
     delete = _in_thread(Memory.delete)
+    quarantined = _in_thread(Memory.quarantined)
+    accept = _in_thread(Memory.accept)
     restore = _in_thread(Memory.restore)
     delete_all = _in_thread(Memory.delete_all)
     forget = _in_thread(Memory.forget)

@@ -30,10 +30,12 @@ from lamina.text import arguments, removal, reranking
 from lamina.text.arguments import Moment
 from lamina.text.base import Extractor, Hit, Retriever, Updater
 from lamina.text.ingestion import Batch, Ingestion
+from lamina.text.prompted import quarantine
 from lamina.text.prompted.echo import INJECTED
 from lamina.text.reranking import Reranker
 from lamina.text.results import history_dicts, hit_dict, memory_dict, outcome_dict
 from lamina.text.sessions import SessionClock
+from lamina.text.tools import Tools
 from lamina.text.turns import Messages, parse_messages
 
 _UNSET: Any = object()
@@ -76,7 +78,7 @@ class Memory:
         self.indexes = IndexCache()
         llm = llm or _capable_model(self.settings)
         wishes = self.settings.custom_instructions
-        tools = pipelines.Tools(self.store, self.embedder, self.indexes, llm, wishes)
+        tools = Tools(self.store, self.embedder, self.indexes, llm, wishes)
         built = pipelines.build(pipeline or self.settings.pipeline, tools)
         self.pipeline = replace(
             built,
@@ -153,7 +155,8 @@ class Memory:
         """Read the turns that wait for a language model (a pipeline's, that could not be reached when they came).
 
         ``{"extracted": n, "waiting": m}``: turns read by this call, and turns that still wait. Several processes
-        may call it at once; every fact is written once. Never raises because the model is away.
+        may call it at once; every fact is written once. Never raises because the model is away; a pipeline
+        without a model reads none of them.
         """
         return self._ingestion.pending.retry(self._tenant)
 
@@ -199,6 +202,9 @@ class Memory:
         old = self._newest(memory_id)
         if old.header.superseded is not None:
             raise Conflict(f"memory {memory_id} was deleted or superseded: add() what holds now instead.")
+        if quarantine.is_quarantined(old) and text is not None:
+            accepted = self.accept(memory_id, text)
+            return {"message": f"Memory {memory_id} accepted in other words as {accepted['id']}", "version": 1}
         header = replace(old.header, version=old.header.version + 1)
         if metadata is not None:
             header = replace(header, metadata=arguments.metadata_dict(metadata))
@@ -219,7 +225,10 @@ class Memory:
         Deleting a fact also retires the turn it was taken from; deleting a turn, the facts taken from it.
         """
         cube = self._newest(memory_id)
-        removal.delete(self.store, cube, now())
+        if quarantine.is_quarantined(cube):
+            quarantine.reject(self.store, cube, at=now())
+        else:
+            removal.delete(self.store, cube, now())
         self._mend(cube)
         return {"message": f"Memory {memory_id} deleted"}
 
@@ -231,10 +240,35 @@ class Memory:
         """
         cube = self._newest(memory_id)
         if cube.header.superseded is None:
-            raise Conflict(f"memory {memory_id} is open: there is nothing to restore.")
+            held = quarantine.is_quarantined(cube)
+            remedy = "it is set aside: accept() it" if held else "there is nothing to restore"
+            raise Conflict(f"memory {memory_id} is open: {remedy}.")
         restored = removal.restore(self.store, cube)
         self._mend(cube)
         return {"message": f"Memory {memory_id} restored", "restored": [one.id for one in restored]}
+
+    def quarantined(
+        self, *, user_id: str | None = None, agent_id: str | None = None, run_id: str | None = None
+    ) -> dict[str, Any]:
+        """Statements that were set aside: their turns do not bear them out, or a tool alone made them.
+
+        No search finds them. ``accept`` believes one, ``delete`` rejects it. Each row has the ``reason``.
+        """
+        scope = arguments.scope_of(self._tenant, {"user_id": user_id, "agent_id": agent_id, "run_id": run_id})
+        found = quarantine.quarantined(self.store, scope)
+        return {"results": [memory_dict(cube) | {"reason": quarantine.reason(cube)} for cube in found]}
+
+    def accept(self, memory_id: str, text: str | None = None) -> dict[str, Any]:
+        """Believe a statement that was set aside, or ``text`` in its place; what it then did to what is known.
+
+        Raises ``NotFound``, and ``Conflict`` for a memory that is not in quarantine.
+        """
+        cube = self._newest(memory_id)
+        told = None if text is None else arguments.memory_text(text)
+        tools = self.store, self.embedder, self.pipeline.updater, self.indexes
+        outcome = quarantine.accept(*tools, cube, at=now(), text=told)
+        self._mend(cube)
+        return outcome_dict(outcome)
 
     def delete_all(
         self, user_id: str | None = None, agent_id: str | None = None, run_id: str | None = None
@@ -310,7 +344,7 @@ class Memory:
             as_of=arguments.moment("as_of", as_of, end_of_day=True),
             reference=arguments.moment("reference_date", reference_date),
         )
-        INJECTED.remember("\n".join(hit.cube.text for hit in hits))  # a prompt may bring them back
+        INJECTED.remember_hits(scope, hits)  # a prompt may bring them back
         return {"results": [hit_dict(hit, explain=explain) for hit in hits]}
 
     def hits(

@@ -12,7 +12,7 @@ from toy_cards import CARDS, good
 
 from lamina.bench import report, runner
 from lamina.bench.conversations import convomem_recall
-from lamina.errors import InvalidInput
+from lamina.errors import InvalidInput, NotFound
 from lamina.llm.embed import MiniLM
 
 
@@ -69,18 +69,71 @@ def test_a_file_without_evidence_is_refused(tmp_path: Path) -> None:
 def test_a_file_means_the_harness_and_no_file_the_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "pyproject.toml").write_text('[project]\nname = "lamina"\n')
     cards = {"convomem": replace(good, name="convomem"), **CARDS}
-    file = write(tmp_path)
+    (tmp_path / "in").mkdir()
+    file = write(tmp_path / "in")
 
     def kind(data: Path | None) -> str:
-        runner.run(["convomem"], data=data, systems=["bm25"], scale="smoke", write=True, json=True, cards=cards)
+        systems = ["bm25"] if data else []
+        runner.run(["convomem"], data=data, systems=systems, scale="smoke", write=True, json=True, cards=cards)
         return "card" if "claims" in json.loads(capsys.readouterr().out) else "harness"
 
-    assert [kind(None), kind(tmp_path), kind(file)] == ["card", "card", "harness"]
+    assert [kind(None), kind(tmp_path / "in"), kind(file)] == ["card", "harness", "harness"]
     kept = sorted(path.name for path in (tmp_path / "results").iterdir())
     assert kept == ["convomem-data.json", "convomem.json"]  # neither overwrote the other
     assert "claims" in json.loads((tmp_path / "results" / "convomem.json").read_text())
     with pytest.raises(InvalidInput, match="convomem needs a published file"):
         runner.run(["convomem"], cards=CARDS)
+
+
+def test_the_strategies_stand_beside_the_memories(tmp_path: Path, minilm: MiniLM) -> None:
+    class Model:
+        name = "stub:model"
+
+        def count_tokens(self, text: str) -> int:
+            return len(text.split())
+
+        def chat(self, messages: Any, *, schema: Any = None, max_tokens: int = 256) -> Any:
+            return "RIGHT" if "grade" in messages[0]["content"] else "Wilkes, Elm Street"
+
+        def stream(self, messages: Any, *, max_tokens: int = 256) -> Any:
+            raise AssertionError("not used")
+
+    model = Model()
+    document = convomem_recall.run(
+        write(tmp_path), systems=["bm25,full", "router"], embedder=minilm, reader=model, judge=model
+    )
+    assert list(document["systems"]) == ["bm25"] and list(document["contexts"]["systems"]) == ["full", "router"]
+    full = document["contexts"]["systems"]["full"]
+    assert full["accuracy"] == 1.0 and full["by_category"]["user_evidence"]["recall_all"] == 1.0
+    text = report.markdown({"convomem": document | {"seconds": 1.0}})
+    assert "Contexts for a reader" in text and "Reader: stub:model; judge: stub:model." in text
+    with pytest.raises(NotFound, match="guess"):
+        convomem_recall.run(write(tmp_path), systems=["full", "guess"], embedder=minilm)
+
+
+def test_what_nobody_would_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LAMINA_LOCOMO", raising=False)
+    cards = {"convomem": replace(good, name="convomem"), **CARDS}
+    file = write(tmp_path)
+    for names, options, message in (
+        (["convomem"], {"data": tmp_path / "typo.json"}, "no such file or folder"),
+        (["toy-counting"], {"data": file}, "name the one harness"),
+        (["locomo", "convomem"], {"data": file}, "name the one harness"),
+        (None, {"data": file}, "name the one harness"),
+        (["toy-counting"], {"systems": ["bm25"]}, "compare memories"),
+        (["convomem"], {"systems": ["bm25"]}, "compare memories"),
+        (["convomem"], {"reader": "local:smollm2"}, "convomem with --data"),
+        (["convomem"], {"data": file, "judge": "local:smollm2"}, "and a reader"),
+        (["toy-counting"], {"seed": -1}, "seed=-1"),
+    ):
+        given: dict[str, Any] = {"scale": "smoke", "cards": cards, **options}
+        with pytest.raises(InvalidInput, match=message):
+            runner.run(names, **given)
+
+
+def test_a_name_twice_runs_once(capsys: pytest.CaptureFixture[str]) -> None:
+    runner.run(["toy-counting", "toy-counting"], scale="smoke", json=True, cards=CARDS)
+    assert json.loads(capsys.readouterr().out)["system"] == "toy-counting"
 
 
 def test_all_leaves_out_what_has_no_file(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

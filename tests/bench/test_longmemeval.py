@@ -35,6 +35,24 @@ def test_instances_are_read_whole(tmp_path: Path) -> None:
     assert found[0].answer == 2 and found[0].haystack_sessions[1][0].has_answer is False
 
 
+def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "bom.json"
+    file.write_text(json.dumps([longmemeval_file.instance()]), encoding="utf-8-sig")
+    assert [one.question_id for one in read_longmemeval(file)] == ["q1"]
+
+
+def test_a_session_id_that_comes_again_is_another_session(tmp_path: Path, minilm: MiniLM) -> None:
+    file = tmp_path / "twice.json"
+    twice = longmemeval_file.instance(haystack_session_ids=["answer_late", "filler_1", "answer_late"])
+    file.write_text(json.dumps([twice]), encoding="utf-8")
+    (one,) = read_longmemeval(file)
+    assert one.haystack_session_ids == ["answer_late", "filler_1", "answer_late~2"]
+    identifiers = [turn.dia_id for turn in as_conversation(one).turns]
+    assert len(set(identifiers)) == len(identifiers)
+    document = longmemeval.run(file, systems=["bm25"], embedder=minilm)
+    assert document["questions"] == 1
+
+
 def test_sessions_come_in_order_of_time() -> None:
     one = Instance.model_validate(longmemeval_file.instance())
     assert [name for name, _, _ in one.sessions()] == ["answer_early", "filler_1", "answer_late"]

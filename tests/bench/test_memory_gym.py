@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pytest
@@ -29,7 +30,9 @@ def reference(history: History, actions: Sequence[int], retold: bool) -> Played:
     return seen, worked, memory
 
 
-@pytest.mark.parametrize(("split", "chunks", "retold"), [("train", 24, 0.0), ("test", 120, 0.0), ("test", 24, 1.0)])
+@pytest.mark.parametrize(
+    ("split", "chunks", "retold"), [("train", 24, 0.0), ("validation", 120, 0.0), ("validation", 24, 1.0)]
+)
 def test_the_arrays_do_what_the_tools_do(split: str, chunks: int, retold: float) -> None:
     env, rng = HistoryEnv(split, retold=retold), np.random.default_rng(5)
     features = env.reset(seeds := [3, 4, 5], chunks, rollouts := 3)
@@ -71,18 +74,37 @@ def test_actions_have_their_places() -> None:
     assert [DEFAULT_ACTIONS[place].name for place in places] == names
 
 
-def test_test_histories_share_no_sentence_and_no_name_with_training() -> None:
-    assert not set(_NAMES["train"]) & set(_NAMES["test"])
-    for kind, sentences in _SAID["test"].items():
-        assert len(sentences) >= 3
-        assert not set(sentences) & set(_SAID["train"][kind])
-    texts = {text for seed in range(20) for text in make_history(seed, 24, "train").texts}
-    assert not texts & {text for seed in range(20) for text in make_history(seed, 24, "test").texts}
+@pytest.mark.parametrize(("one", "other"), [("train", "validation"), ("train", "fresh"), ("validation", "fresh")])
+def test_splits_share_no_sentence_and_no_name(one: str, other: str) -> None:
+    """Only counts are compared: a failure must not show what is in the fresh split."""
+    names = len(_plain(_NAMES[one]) & _plain(_NAMES[other]))
+    assert names == 0
+    said, told = (_plain(s for sentences in _SAID[split].values() for s in sentences) for split in (one, other))
+    sentences = len(said & told)
+    assert sentences == 0
+    texts, others = (
+        {text for seed in range(20) for text in make_history(seed, 24, split).texts} for split in (one, other)
+    )
+    shared = len(texts & others)
+    assert shared == 0
+
+
+@pytest.mark.parametrize(("split", "least"), [("train", 25), ("validation", 6)])
+def test_every_kind_is_said_in_many_ways(split: str, least: int) -> None:
+    needed = {"fact": "eav", "change": "eav", "event": "exd", "trait": "pv", "chatter": ""}
+    assert set(_SAID[split]) == set(needed)
+    for kind, sentences in _SAID[split].items():
+        assert len(_plain(sentences)) == len(sentences) >= least
+        for sentence in sentences:
+            gaps = re.findall(r"\{(\w)\}(.{0,1})", sentence)
+            assert {gap for gap, _ in gaps} >= set(needed[kind])
+            assert {after for _, after in gaps} <= {"", " ", ",", ".", "?"}  # the reader compares whole words
+            assert kind != "chatter" or not {gap for gap, _ in gaps} & {"v", "d"}
 
 
 def test_histories_are_mixed_as_said_and_repeat_by_seed() -> None:
-    long = make_history(1, 3000 // 8, "test")
-    assert long == make_history(1, 3000 // 8, "test")
+    long = make_history(1, 3000 // 8, "validation")
+    assert long == make_history(1, 3000 // 8, "validation")
     kinds = [chunk.kind for seed in range(12) for chunk in make_history(seed, 312, "train").chunks]
     shares = [kinds.count(kind) / len(kinds) for kind in KINDS]
     assert shares == pytest.approx(SHARES, abs=0.02)
@@ -105,7 +127,7 @@ def test_questions_ask_for_what_holds_at_the_end() -> None:
 def test_features_do_not_grow_with_the_history() -> None:
     """Every feature stays in the same bounds however long the history and full the memory."""
     for chunks in (12, 200):
-        env = HistoryEnv("test")
+        env = HistoryEnv("validation")
         features, high = env.reset([1, 2], chunks, 1), 0.0
         act = random_actions(0)
         while features is not None:
@@ -116,7 +138,7 @@ def test_features_do_not_grow_with_the_history() -> None:
 
 
 def test_who_is_told_the_kinds_answers_nearly_all_and_stale_entries_do_harm() -> None:
-    env, seeds = HistoryEnv("test"), range(100, 108)
+    env, seeds = HistoryEnv("validation"), range(100, 108)
     rules = evaluate(env, gold_rules, seeds, 48)
     assert rules.accuracy > 0.9 and rules.memory < 0.6
     everything = evaluate(env, CONSTANT["insert-episodic"], seeds, 48)
@@ -137,3 +159,8 @@ def test_the_ablation_blanks_what_it_says_it_blanks() -> None:
 
 def _words(text: str) -> list[str]:
     return [word.strip(".,?") for word in text.lower().split()]
+
+
+def _plain(texts: Iterable[str]) -> set[str]:
+    """Without capitals and punctuation, so that a comma does not make a sentence another."""
+    return {" ".join(re.findall(r"[\w{}]+", text.lower())) for text in texts}

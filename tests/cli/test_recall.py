@@ -59,7 +59,16 @@ def test_a_budget_nobody_keeps_is_said(database: str) -> None:
 
 def test_another_user_has_no_history(database: str) -> None:
     result = plan(database, "--user", "bob", "--json", "--reader", "gemini-2.5-flash-lite")
-    assert json.loads(result.stdout)["history"]["turns"] == 0
+    found = json.loads(result.stdout)
+    assert found["history"]["turns"] == 0 and found["est_quality"] is None and found["quality_of"] is None
+    assert [option["quality"] for option in found["alternatives"]] == [None, None]
+    assert "Nothing is remembered" in found["why"]
+
+
+def test_no_memory_is_created_by_asking(tmp_path: Path) -> None:
+    result = plan(str(tmp_path / "none.db"), "--json", "--reader", "gemini-2.5-flash")
+    assert result.exit_code == 1 and "no memory at" in json.loads(result.stdout)["error"]["message"]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_reader_of_unknown_window_needs_one(database: str) -> None:
@@ -82,10 +91,16 @@ class Words:
 def test_another_model_is_timed_and_its_price_is_asked_for(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lamina.llm.chat_model", lambda *_, **__: Words())
     given = ("--user", "ann", "--json", "--reader", "openai:words", "--window", "8000", "--max-cost", "0.01")
-    refused = plan(database, *given)
+    unknown = plan(database, *given)
+    assert unknown.exit_code == 1 and "--trusted-tokens" in json.loads(unknown.stdout)["error"]["message"]
+    told = (*given, "--trusted-tokens", "4000")
+    refused = plan(database, *told)
     assert refused.exit_code == 1 and "--price-in" in json.loads(refused.stdout)["error"]["message"]
-    result = plan(database, *given, "--price-in", "2")
+    result = plan(database, *told, "--price-in", "2")
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     assert found["reader"] == "openai:words"
+    assert found["quality_of"] == "gemini-2.5-flash, with the trusted tokens given"
+    shown = plan(database, *(option for option in told if option != "--json"), "--price-in", "2")
+    assert "Unknown reader" in " ".join(shown.stdout.split())
     assert found["est_cost"] == pytest.approx(found["est_tokens"] * 2e-6)

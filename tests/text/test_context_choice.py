@@ -79,16 +79,28 @@ def test_retrieval_costs_its_turns_and_its_share_of_indexing() -> None:
     assert used.seconds == pytest.approx(0.5 + 0.8 + 2.0)
 
 
-@pytest.mark.parametrize(("parallel", "times"), [(True, 1), (False, 5)])
-def test_hybrid_costs_the_helper_and_then_the_reader(parallel: bool, times: int) -> None:
+@pytest.mark.parametrize(("workers", "times"), [(5, 1), (2, 3), (1, 5)])
+def test_hybrid_costs_the_helper_and_then_the_reader(workers: int, times: int) -> None:
     helper = reader(name="h", usd_input=0.1, usd_output=0.4, prefill_tps=2_000.0, decode_tps=100.0, start_s=0.2)
-    recall = Recall(generous=50, block_size=10, extract_tokens=60, kept=0.4, parallel=parallel)
+    recall = Recall(generous=50, block_size=10, extract_tokens=60, kept=0.4, workers=workers, unworded=0.0)
     used = reader(helper=helper, recall=recall).usage("hybrid", history(300))
     # T' = 50 turns * 100 = 5,000 tokens in B = ceil(50 / 10) = 5 blocks; the reader reads 0.4 * 5 * 60 = 120
     assert used.tokens == 5_120
     assert used.usd == pytest.approx((5_000 * 0.1 + 5 * 60 * 0.4 + 120 * 1.0 + 100 * 4.0) / 1e6)
     block = 0.2 + 1_000 / 2_000 + 60 / 100
     assert used.seconds == pytest.approx(times * block + 0.5 + 0.120 + 2.0)
+
+
+def test_hybrid_without_a_helper_asks_no_model_but_reads_more() -> None:
+    recall = Recall(generous=50, kept=0.5, unworded=0.0, search_s=0.3)
+    used = reader(recall=recall).usage("hybrid", history(300))
+    # the 10 surest turns and half of the other 40, 100 tokens each
+    assert used.tokens == 3_000
+    assert used.usd == pytest.approx((3_000 * 1.0 + 100 * 4.0) / 1e6)
+    assert used.seconds == pytest.approx(0.3 + 0.5 + 3.0 + 2.0)
+    # where no word was found all of 4 * 50 retrieved turns are read
+    assert reader(recall=replace(recall, unworded=1.0)).usage("hybrid", history(300)).tokens == 20_000
+    assert reader(recall=recall).usage("hybrid", history(2)).tokens == 2_000  # no more than there is
 
 
 def test_a_local_model_counts_flops_and_a_kv_cube_spares_them() -> None:
@@ -313,6 +325,10 @@ def test_transitions_are_where_a_fresh_router_changes_its_mind() -> None:
         ("What has changed since March?", True),
         ("Where do I live?", None),
         ("Do I like this small hall?", None),
+        ("Is it all right to eat?", None),
+        ("Does she like it at all?", None),
+        ("Is everybody well?", None),
+        ("What are all the books that I read?", True),
     ],
 )
 def test_words_that_ask_for_several_messages(query: str, hint: bool | None) -> None:
@@ -341,17 +357,58 @@ def test_it_never_keeps_what_no_longer_fits() -> None:
     assert steady.plan("x", history(last + 1)).strategy != "full"
 
 
+def test_nothing_is_kept_that_left_the_window_even_beyond_the_budget() -> None:
+    narrow = ReaderProfile(name="r", window=10_000, start_s=5)
+    router = RecallRouter(narrow, Budget(max_latency_s=1, latency_weight=0.0), PRIOR)
+    assert router.plan("x", HistoryStats(8, 96, 8_400)).strategy == "full"  # nothing is affordable, but it fits
+    last = router.plan("x", HistoryStats(8, 96, 8_600))
+    assert last.strategy != "full" and narrow.fits(last.strategy, last.stats)
+
+
 def test_checked_answers_move_the_expectation_as_a_beta_does() -> None:
     router = RecallRouter(reader(), prior=PRIOR)
     stats = history(40)
     before = router.quality("full", stats)
-    plan = router.plan("x", stats)
-    for correct in (True, False, False, False):
-        router.observe(plan, Seen(0.01, 1.0, correct=correct))
-    router.observe(plan, Seen(0.01, 1.0))  # not checked: nothing learnt
+    for correct in (True, False, False, False, None):  # the last is not checked: nothing learnt
+        router.observe(router.plan("x", stats), Seen(0.01, 1.0, correct=correct))
     assert router.quality("full", stats) == pytest.approx((20 * before + 1) / 24)
     assert router.quality("rag", stats) == PRIOR.quality("rag", stats, reader())
     assert router.quality("full", history(4)) == PRIOR.quality("full", history(4), reader())
+
+
+def test_a_plan_counts_once() -> None:
+    router = RecallRouter(reader(), prior=PRIOR)
+    plan = router.plan("x", history(40))
+    router.observe(plan, Seen(0.01, 1.0, correct=False))
+    once = router.quality("full", history(40))
+    with pytest.raises(InvalidInput, match="observed before"):
+        router.observe(plan, Seen(0.01, 1.0, correct=False))
+    assert router.quality("full", history(40)) == once
+    with pytest.raises(InvalidInput, match="none of this router"):
+        router.observe(RecallRouter(reader(), prior=PRIOR).plan("x", history(40)), Seen(0.01, 1.0))
+
+
+def test_what_plans_took_corrects_what_is_predicted() -> None:
+    """The geometric mean of seen over predicted, with one prediction counted in."""
+    router = RecallRouter(reader(), prior=PRIOR, strategies=("full",))
+    base = reader().usage("full", history(40))
+    for cost, seconds in ((4.0, 2.0), (9.0, 0.5)):
+        plan = router.plan("x", history(40))
+        router.observe(plan, Seen(cost * base.usd, seconds * base.seconds))
+    plan = router.plan("x", history(60))
+    later = reader().usage("full", history(60))
+    assert plan.est_cost == pytest.approx(later.usd * (4.0 * 9.0) ** (1 / 3))
+    assert plan.est_latency_s == pytest.approx(later.seconds)
+
+
+def test_a_reader_slower_than_foretold_is_left_earlier() -> None:
+    budget = Budget(max_latency_s=9.0)
+    stats = history(25)
+    router = RecallRouter(reader(), budget, PRIOR)
+    plan = router.plan("x", stats)
+    assert plan.strategy == "full"
+    router.observe(plan, Seen(plan.est_cost, 4 * plan.est_latency_s))
+    assert router.plan("x", stats).strategy != "full"
 
 
 def test_wrong_answers_change_its_mind() -> None:

@@ -225,6 +225,19 @@ def test_a_helper_reads_whole_blocks_of_conversations(filled: Memory) -> None:
     assert context.helper_tokens > sum(estimate_tokens(asked) for asked in helper.asked)
 
 
+def test_conversations_that_overlap_in_time_stay_whole(tmp_path: Path) -> None:
+    with Memory(tmp_path / "m.db", embedder=WordVectors()) as memory:
+        for minute in range(12):
+            for run in ("one", "two"):
+                said = [{"role": "user", "content": f"tea number {minute} {run}"}]
+                at = START + timedelta(minutes=minute)
+                memory.add(said, user_id="ann", run_id=run, timestamp=at, infer=False)
+        sessions = history_stats(memory.store, SCOPE).conversations
+        helper = Helper(lambda asked: [])
+        block(memory, helper=helper, block_size=sessions).build_context("tea number", LOTS)
+        assert [len(numbered(asked)) for asked in helper.asked] == [24]
+
+
 def test_only_true_quotes_count(filled: Memory) -> None:
     def extract(asked: str) -> list[dict[str, Any]]:
         number = next(n for n, text in numbered(asked) if "cedar" in text)

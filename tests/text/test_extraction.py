@@ -48,6 +48,21 @@ I'm a marine biologist. | Caroline is a marine biologist. | Caroline | role | ma
 My job is software tester. | Caroline's job is software tester. | Caroline | title | software tester |
 I study at MIT. | Caroline studies at MIT. | Caroline | school | mit |
 I'm majoring in biology. | Caroline is majoring in biology. | Caroline | major | biology |
+Ana no longer works at Acme. | Ana no longer works at Acme. | Ana | employer | acme | -
+Will works at Apple. | Will works at Apple. | Will | employer | apple |
+Will's boss is Ann Lee. | Will's boss is Ann Lee. | Will | relative.boss | ann lee |
+Hope lives in Hope. | Hope lives in Hope. | Hope | residence | hope |
+Rose works at Target. | Rose works at Target. | Rose | employer | target |
+May is my sister. | May is Caroline's sister. | Caroline | relative.sister | may |
+Bob Smith now works for Zentra. | Bob Smith now works for Zentra. | Bob Smith | employer | zentra |
+Ana Maria de Souza works at Acme. | Ana Maria de Souza works at Acme. | Ana Maria de Souza | employer | acme |
+The new guy works at Acme. | The new guy works at Acme. | Caroline | | |
+A friend of mine lives in Rome. | A friend of Caroline's lives in Rome. | Caroline | | |
+They made me shift manager. | They made Caroline shift manager. | Caroline | title | shift manager |
+I moved to New York. | Caroline moved to New York. | Caroline | residence | new york |
+I moved to Évora. | Caroline moved to Évora. | Caroline | residence | évora |
+I moved my savings to Zurich. | Caroline moved Caroline's savings to Zurich. | Caroline | | |
+I don't have the cat carrier Ana lost. | Caroline doesn't have the cat carrier Ana lost. | Caroline | | | -
 My sister Ana lives in Denver. | Caroline's sister Ana lives in Denver. | Caroline's sister Ana | residence | denver |
 My girlfriend is Anna. | Caroline's girlfriend is Anna. | Caroline | partner | anna |
 My brother's name is Leo. | Caroline's brother's name is Leo. | Caroline | relative.brother | leo |
@@ -246,6 +261,13 @@ def test_clauses_with_slots_stand_alone() -> None:
 def test_entities() -> None:
     text = 'Yesterday Anna Lee and I saw "The Lost City" near Lake Como, paid $12.50 at 5 km from bo@x.org on Friday.'
     assert set(entities(text)) == {"Anna Lee", "Lost City", "Lake Como", "The Lost City", "$12.50", "5 km", "bo@x.org"}
+
+
+def test_names_with_new_and_with_accents() -> None:
+    assert entities("I moved to New York.") == ("New York",)
+    assert entities("New York is loud.") == ("New York",)
+    assert entities("Élodie met Óscar Núñez.") == ("Óscar Núñez",)
+    assert entities("New Anna arrived.") == ()
 
 
 def test_a_capital_at_the_start_is_no_name() -> None:

@@ -262,20 +262,97 @@ def test_another_encoder_or_a_failing_one_is_refused() -> None:
     with pytest.raises(InvalidInput, match="NaN"):
         memory.add(talk(6))
     assert len(memory) == 6 and len(memory.search("boat", 9, vector=WordVectors().encode(["boat"])[0])) == 6
-    hits = memory.search("boat", 9)  # a query vector of NaN counts as no similarity; words still count
-    assert hits[0].id in {"s0", "s4"}
-    assert all(np.isfinite(hit.score) for hit in hits)
+    with pytest.raises(InvalidInput, match="query holds NaN"):
+        memory.search("boat", 9)
+
+
+@pytest.mark.parametrize("vector", [np.full(384, np.nan, np.float32), np.full(384, np.inf, np.float32)])
+def test_a_query_vector_that_is_no_vector_is_refused(vector: NDArray[np.float32]) -> None:
+    with pytest.raises(InvalidInput, match="vector"):
+        filled(6).search("boat", vector=vector)
+
+
+@pytest.mark.parametrize("k", [0, -1, 2.5, float("nan"), True, "3"])
+def test_k_is_a_positive_whole_number(k: object) -> None:
+    with pytest.raises(InvalidInput, match="k="):
+        filled(2).search("boat", k)  # type: ignore[arg-type]
+    assert len(filled(3).search("boat", np.int64(2))) == 2  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
-    "recipe",
+    ("name", "value"),
     [
-        replace(Recipe(), router="best"),  # type: ignore[arg-type]
-        replace(Recipe(), granularities=("word",)),  # type: ignore[arg-type]
-        replace(Recipe(), granularities=()),
-        replace(Recipe(), shares=(1.0,)),
+        *(("router", "best"), ("turn_pool", "median"), ("granularities", ("word",)), ("granularities", ())),
+        *(("granularities", ("session",) * 5), ("shares", (1.0,)), ("shares", (0.0,) * 5)),
+        *(("shares", (1.0, 1.0, 1.0, 1.0, -1.0)), ("shares", (1.0, 1.0, 1.0, 1.0, float("nan")))),
+        *(("temperature", value) for value in (0, -1.0, float("nan"), float("inf"), "1")),
+        *(("seeds", value) for value in (0, -3, 1.5, True)),
+        *(("candidates", value) for value in (0, 2.5)),
+        *(("min_gap", value) for value in (-1.0, float("inf"))),
+        *(("damping", value) for value in (1.0, 1.5, -0.1, float("nan"))),
+        *(("walk", value) for value in (-0.1, float("inf"))),
     ],
 )
-def test_recipes_that_cannot_be_are_refused(recipe: Recipe) -> None:
-    with pytest.raises(InvalidInput):
-        MemGAS(WordVectors(), recipe)
+def test_a_recipe_that_cannot_be_names_its_field_at_once(name: str, value: object) -> None:
+    with pytest.raises(InvalidInput, match=f"^{name}="):
+        replace(Recipe(), **{name: value})  # type: ignore[arg-type]
+
+
+def test_a_string_is_no_list_of_strings() -> None:
+    with pytest.raises(InvalidInput, match="keywords"):
+        Session("s", ("x",), keywords="abc")  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match="utterances"):
+        Session("s", "hello")  # type: ignore[arg-type]
+
+
+# -- many at once --------------------------------------------------------------------------------
+
+
+@settings(max_examples=10)
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=12), st.integers(0, 12), st.integers(0, 12))
+def test_many_at_once_and_cut_back_is_one_by_one(topics: list[int], first: int, keep: int) -> None:
+    sessions = [talk(n, TOPICS[topic], extra=f"word{n}") for n, topic in enumerate(topics)]
+    single, many = MemGAS(WordVectors()), MemGAS(WordVectors())
+    many.extend(sessions[:first])
+    many.extend(sessions[first:])
+    many.truncate(keep)
+    for session in sessions[:keep]:
+        single.add(session)
+    assert many.ids == single.ids
+    assert many.edges == single.edges
+    assert many.nodes.tobytes() == single.nodes.tobytes()
+    hits = [memory.search("boat word1 word3", 20, explain=True) for memory in (many, single)]
+    assert hits[0] == hits[1]
+    assert repr(many._words.scores("boat word1 word3")) == repr(single._words.scores("boat word1 word3"))
+
+
+def test_what_is_refused_of_many_leaves_none_of_them() -> None:
+    memory = filled(6)
+    before = memory.search("boat canary", 9, explain=True)
+    canary = talk(7, extra="canary")
+    for bad, error in (
+        (replace(talk(8), turns=np.ones((2, 100), np.float32)), InvalidInput),
+        (Session("empty", ()), InvalidInput),
+        (talk(0), Conflict),
+        (talk(7), Conflict),
+    ):
+        with pytest.raises(error):
+            memory.extend([canary, bad])
+    assert memory.search("boat canary", 9, explain=True) == before
+    assert "canari" not in repr(vars(memory._words))
+
+
+def test_removing_leaves_links_and_keywords_of_others_as_they_were_fitted() -> None:
+    """As documented: not what a memory built without the session has; truncate and extend give that."""
+    sessions = [talk(n, extra=f"word{n}") for n in range(16)]
+    memory, fresh = MemGAS(WordVectors()), MemGAS(WordVectors())
+    memory.extend(sessions)
+    before, nodes = memory.edges, memory.nodes.copy()
+    memory.remove("s3")
+    fresh.extend([session for session in sessions if session.id != "s3"])
+    assert memory.edges == {(one, two) for one, two in before if "s3" not in (one[0], two[0])} != fresh.edges
+    assert np.array_equal(memory.nodes, np.delete(nodes, np.s_[12:16], axis=0))
+    memory.truncate(3)
+    memory.extend(sessions[4:])
+    assert memory.edges == fresh.edges
+    assert np.array_equal(memory.nodes, fresh.nodes)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -314,6 +317,65 @@ def test_who_is_meant_may_be_said_in_other_ways(desk: Desk, told: str, more: str
     desk.tell(told, more)
     assert more not in desk.texts(query, k=5, plain=True)
     assert more in desk.texts(query, k=5)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "where does ana's idol work?",
+        "Who employs the idol of Ana?",
+        "Ana has an idol: where is that person's office?",
+        "Which firm does the idol Ana has work for?",
+    ],
+)
+@pytest.mark.parametrize(
+    "told",
+    ["Ana's idol is Bob Reed.", "As for idols, Ana chose Bob Reed.", "Bob Reed mentors Ana, as an idol does."],
+)
+def test_any_noun_in_any_wording_leads_on(desk: Desk, told: str, query: str) -> None:
+    crowd(desk)
+    desk.tell(told, "Bob Reed joined Zentra.")
+    assert "Bob Reed joined Zentra." in desk.texts(query, k=5)
+
+
+def test_my_mentor_is_that_of_who_asks(desk: Desk) -> None:
+    crowd(desk)
+    desk.tell("My mentor is Bob Reed.", "Bob Reed joined Zentra.")
+    parts = [part for hit in desk.ask("Where does my mentor work?") for part in hit.parts if part.startswith("graph")]
+    assert parts == [] or "Dana mentor Bob Reed" in parts[0]
+    assert "Bob Reed joined Zentra." in desk.texts("Where does my mentor work?", k=5)
+
+
+def test_one_name_in_two_runs_is_one_person_to_a_question_of_both(desk: Desk) -> None:
+    crowd(desk)
+    desk.tell("Ana's mentor is Bob Reed.", scope=Scope(user="dana", run="mon"))
+    desk.tell("Bob Reed joined Zentra.", scope=Scope(user="dana", run="tue"))
+    assert "Bob Reed joined Zentra." in desk.texts("Where does Ana's mentor work?", k=5)
+
+
+def test_a_search_of_one_scope_waits_for_no_other(desk: Desk) -> None:
+    desk.tell("My mentor is Bob Reed.", "Bob Reed works at Acme.")
+    desk.tell("Tom lives in Oslo.", scope=EVAN, speaker="Evan")
+    with desk.directories.use(desk.store, EVAN), ThreadPoolExecutor(1) as other:
+        assert other.submit(desk.names).result(timeout=20) == ["Acme", "Bob Reed", "Dana"]
+
+
+@pytest.mark.parametrize(
+    ("call", "argument"),
+    [
+        (lambda graph: graph.entities("u"), "scope"),
+        (lambda graph: graph.relations(DANA, as_of=datetime(2024, 1, 1)), "as_of"),
+        (lambda graph: graph.relations(DANA, closed="yes"), "closed"),
+        (lambda graph: graph.neighbourhood(DANA, "Ana", hops=True), "hops"),
+        (lambda graph: graph.neighbourhood(DANA, 5), "name"),
+        (lambda graph: graph.neighbourhood(DANA, "Ana", limit=0), "limit"),
+        (lambda graph: graph.triplets(DANA, None), "query"),
+        (lambda graph: graph.triplets(DANA, "x", limit="5"), "limit"),
+    ],
+)
+def test_wrong_types_are_named(desk: Desk, call: Callable[[Any], object], argument: str) -> None:
+    with pytest.raises(InvalidInput, match=argument):
+        call(desk.graph)
 
 
 @pytest.mark.parametrize(

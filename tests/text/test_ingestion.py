@@ -9,12 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lamina.cube.cube import Claim, MemCube, Scope
-from lamina.store.base import Vector
+from lamina.cube.cube import Claim, Header, MemCube, Scope, Trust
+from lamina.cube.payload import TextPayload
+from lamina.store.base import Vector, Write
 from lamina.store.index import IndexCache
 from lamina.store.sqlite import SqliteStore
 from lamina.text.base import Fact, Operation, Pipeline, Turn
+from lamina.text.candidates import Candidate
+from lamina.text.decisions import Decisions
 from lamina.text.ingestion import Batch, Ingestion
+from lamina.text.prompted.draft import Draft
 from lamina.text.retrieval import HybridRetriever
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
@@ -86,6 +90,22 @@ def _write(store: SqliteStore, updater: Scripted, *batches: Batch) -> list[list[
     return [[(o.event, o.cube.text) for o in row[1:]] for row in ingestion.write(batches)]
 
 
+def _decide(store: SqliteStore, updater: Scripted, *said: tuple[str, Trust]) -> None:
+    """Facts that rest on turns of that trust, decided on without being screened; a user's turn comes last in each."""
+    embedder, indexes = HashEmbedder(), IndexCache()
+    for day, (text, trust) in enumerate(said):
+        at = T0 + timedelta(days=day)
+        headers = (
+            Header(semantic_type="turn", scope=ALICE, created=at, recorded=at, trust=who) for who in (trust, "user")
+        )
+        turns = [MemCube(header, TextPayload(words)) for header, words in zip(headers, (text, "Thanks."), strict=True)]
+        (fact,) = WholeTurn().extract(Turn(text, "Alice", "user", at, "s", day))
+        with store.transaction() as tx:
+            tx.insert([Write(turn, embedder.encode([turn.text])[0]) for turn in turns])
+            item = Candidate(Draft(fact=fact, cites=(0, 1)), tuple(turns), embedder.encode([text])[0], "whole")
+            Decisions(tx, store, updater, ALICE).apply([item], indexes.get(store, ALICE))
+
+
 def _facts(store: SqliteStore, *, closed: bool = False) -> list[MemCube]:
     return store.query(ALICE, {"semantic_type": "fact"}, closed=closed, newest_first=False).cubes
 
@@ -125,6 +145,35 @@ def test_noop_adds_a_source_and_no_memory(store: SqliteStore) -> None:
     assert fact.header.recorded == T0 and fact.header.importance > 0.5
     with store.transaction() as tx:  # either source reaches it
         assert fact.id in tx.forget([fact.header.provenance.sources[1].id])
+
+
+def test_what_is_said_very_often_names_few_turns_and_is_forgotten_with_any_of_them(store: SqliteStore) -> None:
+    """Each version would name all turns before it: 1000 repetitions made 106 MB of one line."""
+    count = 60
+    _write(store, Scripted("add", *["noop"] * (count - 1)), *(_turn("tea: yes", day) for day in range(count)))
+    (fact,) = _facts(store)
+    versions = store.versions(fact.id)
+    turns = store.query(ALICE, {"semantic_type": "turn"}, limit=count, newest_first=False).cubes
+    assert fact.header.version == count and max(len(v.header.provenance.sources) for v in versions) == 9
+    named = [source.id for source in fact.header.provenance.sources]
+    assert named == [turn.id for turn in [turns[0], *turns[-8:]]]
+    assert {s.id for v in versions for s in v.header.provenance.sources} == {turn.id for turn in turns}
+    with store.transaction() as tx:  # named by an old version alone
+        assert fact.id in tx.forget([turns[30].id])
+    assert _facts(store) == [] and store.verify() == []
+
+
+@pytest.mark.parametrize("kind", ["supersede", "close", "augment"])
+@pytest.mark.parametrize(("first", "then"), [("user", "tool"), ("user", "assistant"), ("assistant", "tool")])
+def test_less_trusted_news_ends_and_rewrites_nothing(store: SqliteStore, kind: str, first: Trust, then: Trust) -> None:
+    _decide(store, Scripted("add", kind), ("phone: 1", first), ("phone: 2", then))
+    assert [(cube.text, cube.header.trust) for cube in _facts(store)] == [("phone: 1", first), ("phone: 2", then)]
+
+
+def test_more_trusted_news_ends_and_repetition_lends_its_trust(store: SqliteStore) -> None:
+    said: list[tuple[str, Trust]] = [("phone: 1", "tool"), ("phone: 2", "assistant"), ("phone: 2", "user")]
+    _decide(store, Scripted("add", "supersede", "noop"), *said)
+    assert [(cube.text, cube.header.trust) for cube in _facts(store)] == [("phone: 2", "user")]
 
 
 def test_augment_is_the_next_version(store: SqliteStore) -> None:

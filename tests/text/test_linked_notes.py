@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ from lamina.text.notes.evolution import MAX_EVOLUTIONS, MAX_KEYWORDS, MAX_LATER
 from lamina.text.notes.export import export_graph
 from lamina.text.notes.ranking import turn_of
 from lamina.text.notes.register import Registers
-from lamina.text.pipelines import Tools
+from lamina.text.tools import Tools
 from lamina.text.update import RulesUpdater
 
 ME = Scope(user="me")
@@ -265,6 +266,93 @@ def test_deleting_hides_a_note_and_its_links(book: NoteBook, store: SqliteStore)
     assert office not in found(book, "Where does Ann's mentor spend the day?", k=9, expand=True)
     assert all(office not in (edge.source, edge.target) for edge in book.all_links(ME))
     assert store.get(office) is not None
+
+
+def test_a_neighbour_keeps_a_note_when_what_it_learned_from_is_deleted(book: NoteBook) -> None:
+    plan, news = put(book, PLAN, NEWS)
+    assert "fell through" in str(book.get(plan).keywords)
+    book.delete(news)
+    assert [note.id for note in book.notes(ME)] == [plan]
+    assert "fell through" not in str(book.get(plan))
+
+
+def test_a_note_of_the_past_that_was_rolled_back_learns_again(book: NoteBook) -> None:
+    (plan,) = put(book, PLAN)
+    put(book, NEWS, day=1)
+    assert book.rollback(plan, 1).version == 3
+    put(book, "The Lisbon week was postponed after all.", day=9)
+    assert book.get(plan).version == 4 and "postponed" in book.get(plan).keywords
+
+
+class Keeping(WordVectors):
+    """Remembers what it encoded until it is told to forget it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: set[str] = set()
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        self.kept.update(texts)
+        return super().encode(texts)
+
+    def forget(self, texts: Iterable[str]) -> None:
+        self.kept.difference_update(texts)
+
+
+@pytest.mark.parametrize("name", ["a-mem", "mem0-graph"])
+def test_nothing_of_what_is_forgotten_stays_in_the_embedder(tmp_path: Path, name: str) -> None:
+    keeping = Keeping()
+    with Memory(tmp_path / "m.db", embedder=keeping, settings=Settings(pipeline=name, tenant="default")) as memory:
+        memory.add("The Zorbax kayak was sold by Wobbleton Foo and Fribble in Drognak.", user_id="me")
+        for turn in memory.store.query(ME, {"semantic_type": "turn"}).cubes:
+            memory.forget(turn.id)
+    words = ("zorbax", "wobbleton", "fribble", "drognak")
+    assert [text for text in keeping.kept if any(word in text.lower() for word in words)] == []
+
+
+def test_tags_and_speakers_of_what_is_forgotten_are_not_remembered(store: SqliteStore) -> None:
+    registers = Registers()
+    book = NoteBook(store, ENCODER)
+    kept = book.add("I like tea.", scope=ME, time=T0, tags=["drink"])
+    gone = book.add("Something harmless here.", scope=ME, time=T0, tags=["canarytag", "drink"])
+    assert registers.get(store, ME).tags["drink"] == 2
+    book.forget(gone.id)
+    register = registers.get(store, ME)
+    assert "canarytag" not in register.tags and register.tags["drink"] == 1
+    assert register.speakers["user"] == 1
+    book.forget(kept.id)
+    assert not registers.get(store, ME).tags and not register.speakers
+
+
+@pytest.mark.parametrize(
+    ("call", "argument"),
+    [
+        (lambda book, id: book.add("x y", scope=ME, tags="abc"), "tags"),
+        (lambda book, id: book.add("x y", scope="u"), "scope"),
+        (lambda book, id: book.add("x y", scope=ME, time="2024-01-01"), "times"),
+        (lambda book, id: book.add(None, scope=ME), "text"),
+        (lambda book, id: book.add_many("abc", scope=ME), "contents"),
+        (lambda book, id: book.search("x", scope=ME, k="5"), "k="),
+        (lambda book, id: book.search("x", scope=ME, k=True), "k="),
+        (lambda book, id: book.search("x", scope=ME, expand="yes"), "expand"),
+        (lambda book, id: book.search("x", scope=ME, expand=1), "expand"),
+        (lambda book, id: book.search("x", scope="u"), "scope"),
+        (lambda book, id: book.search("x", scope=ME, as_of=datetime(2024, 1, 1)), "as_of"),
+        (lambda book, id: book.rollback(id, None), "version"),
+        (lambda book, id: book.rollback(id, True), "version"),
+        (lambda book, id: book.neighbourhood(id, True), "hops"),
+        (lambda book, id: book.forget(id, reason=None), "reason"),
+        (lambda book, id: book.notes("u"), "scope"),
+        (lambda book, id: book.consolidate(None), "scope"),
+    ],
+)
+def test_wrong_types_are_told_by_the_name_of_the_argument(
+    book: NoteBook, call: Callable[[Any, str], object], argument: str
+) -> None:
+    (id,) = put(book, "Anything at all.")
+    with pytest.raises(InvalidInput, match=argument):
+        call(book, id)
+    assert len(book.notes(ME)) == 1
 
 
 def test_consolidate_writes_only_what_is_missing(book: NoteBook) -> None:

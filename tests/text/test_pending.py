@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta, timezone
 from pathlib import Path
@@ -23,8 +24,13 @@ from prompted_world import ALICE, T0, World, noted
 from lamina import Memory
 from lamina.bench.scripted_llm import Step, failed, form_of, said, scripted, serving
 from lamina.cube.cube import Scope
+from lamina.store.index import IndexCache
 from lamina.text import removal
-from lamina.text.ingestion import Batch
+from lamina.text.base import Turn
+from lamina.text.extraction import RulesExtractor
+from lamina.text.ingestion import Batch, Ingestion
+from lamina.text.prompted.draft import Reading
+from lamina.text.prompted.reading import by_turn
 
 WORKER = Path(__file__).with_name("pending_worker.py")
 
@@ -93,7 +99,7 @@ def test_nobody_listens_and_later_somebody_does(tmp_path: Path) -> None:
         assert again.retry() == {"extracted": 0, "waiting": 0}
         assert len([body for body in server.bodies() if form_of(body) == "Notes"]) == 3
     assert sorted(again.facts()) == facts_of(texts) and again.waiting() == []
-    assert [cube.header.version for cube in again.turns()] == [2] * 5
+    assert [cube.header.version for cube in again.turns()] == [3, 2, 2, 2, 2]  # the first says that it was tried
     assert [cube.header.tags for cube in again.turns()] == [()] * 5
     assert again.store.verify() == []
 
@@ -134,13 +140,44 @@ def test_order_name_and_zone_survive_the_waiting(tmp_path: Path) -> None:
     assert "Saturday 14 June 2025 07:00" in server.bodies()[0]["messages"][1]["content"]
 
 
-def test_rules_may_take_up_what_a_model_left(tmp_path: Path) -> None:
+def test_rules_leave_alone_what_was_promised_to_a_model(tmp_path: Path) -> None:
+    """A process without the model's settings drains no queue; with the model all is read by it."""
     world = World(tmp_path / "m.db", "http://127.0.0.1:9/v1", timeout=0.5)
     world.say("I live in Boston.", "Bob and I went to the lake.")
     with Memory(store=world.store, embedder=world.embedder) as memory:
-        assert memory.retry() == {"extracted": 2, "waiting": 0}
-        assert "Alice lives in Boston." in world.facts()
-        assert world.cubes()[0].header.provenance.extractor == "rules"
+        assert memory.retry() == {"extracted": 0, "waiting": 2}
+        assert world.facts() == [] and len(world.waiting()) == 2
+
+
+def test_three_sessions_that_always_upset_the_model_starve_nobody(tmp_path: Path) -> None:
+    world = World(tmp_path / "m.db", "http://127.0.0.1:9/v1", timeout=0.5)
+    texts = [f"Kayak trip number {n} was {'cursed' if n < 6 else 'fun'}." for n in range(2, 10)]
+    world.ingestion.write(
+        [Batch(ALICE, [replace(world.turn(text), session=f"s{n}", ordinal=0)]) for n, text in enumerate(texts)]
+    )
+    with serving(lambda body: failed(500) if "cursed" in str(body["messages"][1]) else restating(body)) as server:
+        extracted = [World(tmp_path / "m.db", server.url).retry()["extracted"] for _ in range(3)]  # processes
+    assert extracted == [0, 4, 0] and world.waiting() == texts[:4]
+
+
+class Choking(RulesExtractor):
+    """Reads conversations; what is cursed upsets it."""
+
+    def read(self, scope: Scope, turns: Sequence[Turn], context: Sequence[Turn] = ()) -> Reading:
+        if any("cursed" in turn.text for turn in turns[:2]):
+            raise ValueError("int() of 5000 digits")
+        return Reading(len(turns[:2]), tuple(by_turn(self, turns[:2], context)))
+
+
+def test_a_turn_that_cannot_be_read_is_left_to_the_rules_and_holds_up_nobody(tmp_path: Path) -> None:
+    world = World(tmp_path / "m.db", "http://127.0.0.1:9/v1", timeout=0.5)
+    pipeline = replace(world.pipeline, extractor=Choking(), connectors=())
+    ingestion = Ingestion(world.store, world.embedder, pipeline, IndexCache())
+    texts = ["I live in Boston.", "I have a cursed dog called Rex.", "I work at Globex."]
+    ingestion.write([Batch(ALICE, [world.turn(text) for text in texts])])
+    assert world.waiting() == [] and len(world.facts()) == 3
+    by = {cube.text: cube.header.provenance.extractor for cube in world.cubes()}
+    assert [name for text, name in by.items() if "Rex" in text] == ["rules(fallback)"]
 
 
 def test_other_tenants_are_left_alone(tmp_path: Path) -> None:

@@ -60,37 +60,49 @@ def _locomo(options: Options) -> Document:
 
 def _exam(options: Options) -> Exam:
     from lamina.bench.conversations.answers import Exam
+    from lamina.settings import Settings
+
+    reader = _model(options.reader or Settings().llm)
+    return Exam(options.answers, reader, _model(options.judge) if options.judge else None)
+
+
+def _model(spec: str) -> ChatModel:
     from lamina.llm import chat_model
     from lamina.settings import Settings
 
     settings = Settings()
+    if spec.startswith("local:"):
+        return chat_model(spec, base_url=None, api_key=None)
     key = settings.llm_api_key.get_secret_value() if settings.llm_api_key else None
-
-    def model(spec: str) -> ChatModel:
-        local = spec.startswith("local:")
-        return chat_model(spec, base_url=None if local else settings.llm_base_url, api_key=None if local else key)
-
-    return Exam(options.answers, model(options.reader or settings.llm), model(options.judge) if options.judge else None)
+    return chat_model(spec, base_url=settings.llm_base_url, api_key=key)
 
 
 def _longmemeval(options: Options) -> Document:
     from lamina.bench.conversations import longmemeval
 
-    file = _file(options.data, "longmemeval", "a published file (longmemeval_s.json or alike)")
-    return longmemeval.run(file, systems=options.systems, seed=options.seed, note=options.note)
+    what = "a published file (longmemeval_s.json or alike)"
+    if options.data is None or not options.data.is_file():
+        raise _without(options.data, "longmemeval", what)
+    return longmemeval.run(options.data, systems=options.systems, seed=options.seed, note=options.note)
 
 
 def _convomem(options: Options) -> Document:
     from lamina.bench.conversations import convomem_recall
 
-    file = _file(options.data, "convomem", "a published file of evidence items or test cases")
-    return convomem_recall.run(file, systems=options.systems, seed=options.seed, note=options.note)
+    if options.data is None:
+        raise _without(None, "convomem", "a published file of evidence items or test cases, or a folder of them")
+    return convomem_recall.run(
+        options.data,
+        systems=options.systems,
+        seed=options.seed,
+        note=options.note,
+        reader=_model(options.reader) if options.reader else None,
+        judge=_model(options.judge) if options.judge else None,
+    )
 
 
-def _file(given: Path | None, name: str, what: str) -> Path:
-    if given is None or not given.is_file():
-        raise InvalidInput(f"data={given and str(given)!r}: {name} needs {what}; give its path as --data FILE")
-    return given
+def _without(given: Path | None, name: str, what: str) -> InvalidInput:
+    return InvalidInput(f"data={given and str(given)!r}: {name} needs {what}; give its path as --data PATH")
 
 
 HARNESSES: dict[str, Callable[[Options], Document]] = {
@@ -99,4 +111,5 @@ HARNESSES: dict[str, Callable[[Options], Document]] = {
     "longmemeval": _longmemeval,
     "convomem": _convomem,
 }
-ON_FILES = ("longmemeval", "convomem")  # run only on a file that was named
+ON_FILES = ("longmemeval", "convomem")  # run only on data that was named
+CONVERSATIONS = ("locomo", *ON_FILES)  # compare memories

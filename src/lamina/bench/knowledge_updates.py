@@ -4,25 +4,30 @@ A person says eight things that later change (old, new, each of another attribut
 (four pairs), four that differ in one number or name (two pairs), and repeats two. Half of the changes are said
 outright, 30 % in other words, 20 % only imply the new value; in a fifth of them the newer statement arrives
 first, as in an import. Sentences are in ``update_sayings`` and ``standing_sayings``, each in a development and a
-held-out half.
+held-out half. Asked is what changed, now and as of the time before, and (``standing_questions``) for the older
+statement of the pairs that hold side by side, which no newer one replaced.
 
 Everything goes through the front door, one scope a person, every statement a message with its own time. What a
-hit says is known by its turn, not by comparing words. The baseline keeps every statement and ranks them by
-cosine with the same encoder: one statement a hit on both sides.
+hit says is known by its turn, not by comparing words. Two baselines keep every statement once and rank them by
+cosine with the same encoder, one statement a hit: the nearest, and the newest of the two nearest. The second is
+made for a set in which every question is about a change: it prefers any newer sentence that is near, so the pairs
+that hold side by side are its price.
 """
 
 from __future__ import annotations
 
 import random
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
+from lamina.bench.standing_questions import QUESTIONS
 from lamina.bench.standing_sayings import COEXISTING, FILL, NEAR
 from lamina.bench.update_sayings import SAYINGS
 from lamina.llm.base import Embedder
@@ -32,6 +37,10 @@ if TYPE_CHECKING:
 
 Half = Literal["development", "held-out"]
 Phrasing = Literal["canonical", "paraphrase", "implicit", "coexisting", "near"]
+Arm = Literal["lamina", "nearest", "newest of two"]
+Side = Literal["old", "new", "other"]  # what a first hit says; other: it is about something else
+BASELINES: tuple[Arm, ...] = ("nearest", "newest of two")
+CHANGED: tuple[Phrasing, ...] = ("canonical", "paraphrase", "implicit")
 
 CHANGES, SIDE_BY_SIDE, NEARLY, REPEATED = 8, 4, 2, 2  # of a person
 LATE = 0.2  # share of changes whose newer statement arrives first
@@ -50,13 +59,19 @@ _REPEATS: dict[Half, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two statements of one person; ``question`` asks for what changed, and is empty for pairs that coexist."""
+    """Two statements of one person. ``question`` asks for what changed; of pairs that coexist for the older
+    statement; it is empty for those that nearly agree."""
 
     phrasing: Phrasing
     attribute: str
     old: str
     new: str
     question: str = ""
+
+    @property
+    def changes(self) -> bool:
+        """Whether the newer statement replaces the older."""
+        return self.phrasing in CHANGED
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +93,11 @@ class Person:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came of one changed attribute: whether the first hit, ours and the baseline's, is stale or current,
-    and whether the search as of the time between shows the old statement and not the new one."""
+    """What the first hit of each arm says to one question, and to a change's question as of the time between."""
 
     phrasing: Phrasing
-    attribute: str
-    ours: str
-    baseline: str
-    before: bool
+    first: Mapping[Arm, Side]
+    before: Mapping[Arm, Side]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,26 +110,25 @@ class Updates:
     lost: int  # statements that were taken for a repetition of another, or left no trace
     mistakes: tuple[str, ...]  # what was wrongly closed, stored twice or lost, for people
 
-    def stale(self, *phrasings: Phrasing) -> float:
+    def stale(self, arm: Arm, *phrasings: Phrasing) -> float:
         """stale@1 over the changes of these phrasings: the first hit is the old statement."""
-        return _share(answer.ours == "old" for answer in self.answers if answer.phrasing in phrasings)
+        return _share(answer.first[arm] == "old" for answer in self.answers if answer.phrasing in phrasings)
 
-    def stale_baseline(self, *phrasings: Phrasing) -> float:
-        return _share(answer.baseline == "old" for answer in self.answers if answer.phrasing in phrasings)
-
-    @property
-    def current(self) -> float:
+    def current(self, arm: Arm) -> float:
         """Share of all changes whose first hit is the new statement."""
-        return _share(answer.ours == "new" for answer in self.answers)
+        return _share(answer.first[arm] == "new" for answer in self.answers if answer.phrasing in CHANGED)
 
-    @property
-    def current_baseline(self) -> float:
-        return _share(answer.baseline == "new" for answer in self.answers)
+    def standing(self, arm: Arm) -> float:
+        """Share of questions about the older of two statements that both hold whose first hit is that one."""
+        return _share(answer.first[arm] == "old" for answer in self.answers if answer.phrasing == "coexisting")
 
-    @property
-    def as_of(self) -> float:
-        """Share of all changes of which a search in the past finds the old statement alone."""
-        return _share(answer.before for answer in self.answers)
+    def either(self, arm: Arm) -> float:
+        """Mean of ``current`` and ``standing``: whoever asks does not say whether a matter has changed."""
+        return (self.current(arm) + self.standing(arm)) / 2
+
+    def as_of(self, arm: Arm) -> float:
+        """Share of all changes of which the first hit, as of the time between, is the old statement."""
+        return _share(answer.before[arm] == "old" for answer in self.answers if answer.phrasing in CHANGED)
 
 
 # -- people --------------------------------------------------------------------------------------
@@ -134,8 +145,8 @@ def people(seed: int, count: int, half: Half) -> list[Person]:
             if not deal:
                 deal = rng.sample(_DEAL, len(_DEAL))
             pairs.append(_change(rng, attribute, deal.pop(), half))
-        side = rng.sample(_half(COEXISTING, half), SIDE_BY_SIDE)
-        near = rng.sample(_half(NEAR, half), NEARLY)
+        asked = [" | ".join(row) for row in zip(_half(COEXISTING, half), _half(QUESTIONS, half), strict=True)]
+        side, near = rng.sample(asked, SIDE_BY_SIDE), rng.sample(_half(NEAR, half), NEARLY)
         pairs += [_filled(rng, line, "coexisting") for line in side] + [_filled(rng, line, "near") for line in near]
         found.append(Person(f"person-{number}", tuple(pairs), tuple(_arrivals(rng, pairs, half))))
     return found
@@ -164,8 +175,8 @@ def _filled(rng: random.Random, line: str, phrasing: Phrasing) -> Pair:
     values: dict[str, str] = {}
     for letters, pool in FILL.items():
         values |= dict(zip(letters.split(), rng.sample(pool.split(", "), 2), strict=True))
-    old, new = line.format(**values).split(" | ")
-    return Pair(phrasing, phrasing, _sentence(old), _sentence(new))
+    old, new, *question = line.format(**values).split(" | ")
+    return Pair(phrasing, phrasing, _sentence(old), _sentence(new), *question)
 
 
 def _sentence(text: str) -> str:
@@ -178,7 +189,7 @@ def _arrivals(rng: random.Random, pairs: Sequence[Pair], half: Half) -> Iterator
     What is repeated is so after two hours, so that "last week" means the same week.
     """
     order = rng.sample(range(len(pairs)), len(pairs))
-    held_back = [pair for pair in order if pairs[pair].question and rng.random() < LATE]
+    held_back = [pair for pair in order if pairs[pair].changes and rng.random() < LATE]
     first = {pair: Said(pair, "old", pairs[pair].old, _START + timedelta(days=n)) for n, pair in enumerate(order)}
     then = [Said(pair, "new", pairs[pair].new, _START + timedelta(days=60 + n)) for n, pair in enumerate(order)]
     repeated = rng.sample(order, REPEATED)
@@ -238,7 +249,7 @@ class _Told:
         fallen = {
             said.pair: f"{person.pairs[said.pair].old} / {person.pairs[said.pair].new}"
             for said, facts in self._facts(person)
-            if not person.pairs[said.pair].question
+            if not person.pairs[said.pair].changes
             and any(row["event"] == "ADD" and _is_closed(memory, row["id"]) for row in facts)
         }
         return list(fallen.values())
@@ -283,34 +294,39 @@ def _is_closed(memory: Memory, id: str) -> bool:
 def _ask(memory: Memory, embedder: Embedder, person: Person, told: _Told) -> Iterator[Answer]:
     statements = sorted((said for said in person.said if said.side != "repeat"), key=lambda said: said.at)
     vectors = embedder.encode([said.text for said in statements])
+    past = [n for n, said in enumerate(statements) if said.at <= _BETWEEN]
     for number, pair in enumerate(person.pairs):
         if not pair.question:
             continue
-        found = _hits(memory, person, told, pair.question)
-        earlier = _hits(memory, person, told, pair.question, as_of=_BETWEEN)
-        nearest = statements[int(np.argmax(vectors @ embedder.encode([pair.question])[0]))]
+        likeness = vectors @ embedder.encode([pair.question])[0]
+        earlier = [statements[n] for n in past]
+        first = _nearest(statements, likeness) | {"lamina": _first(memory, person, told, pair.question)}
+        before = _nearest(earlier, likeness[past]) | {"lamina": _first(memory, person, told, pair.question, _BETWEEN)}
         yield Answer(
             phrasing=pair.phrasing,
-            attribute=pair.attribute,
-            ours=_side(found[:1], number),
-            baseline=_side([nearest], number),
-            before=any(said.pair == number for said in earlier) and all(said.side == "old" for said in earlier),
+            first={arm: _side(said, number) for arm, said in first.items()},
+            before={arm: _side(said, number) for arm, said in before.items()},
         )
 
 
-def _hits(memory: Memory, person: Person, told: _Told, question: str, as_of: datetime | None = None) -> list[Said]:
-    """Statements that the first twenty hits rest on."""
-    rows = memory.search(question, filters={"user_id": person.name}, top_k=20, threshold=0.0, as_of=as_of)["results"]
-    return [told.turns[row["source"]["id"] if "source" in row else row["id"]] for row in rows]
+def _nearest(statements: Sequence[Said], likeness: NDArray[np.float32]) -> dict[Arm, Said | None]:
+    """The baselines' first hits. Of equals the earliest is nearer."""
+    two = [statements[n] for n in np.argsort(-likeness, kind="stable")[:2]]
+    return {"nearest": two[0], "newest of two": max(two, key=lambda said: said.at)}
 
 
-def _side(first: Sequence[Said], pair: int) -> str:
-    """Which side of its pair the first hit says; ``other`` if it is about something else."""
-    if not first or first[0].pair != pair:
+def _first(memory: Memory, person: Person, told: _Told, question: str, as_of: datetime | None = None) -> Said | None:
+    """The statement that the first hit rests on."""
+    rows = memory.search(question, filters={"user_id": person.name}, top_k=1, threshold=0.0, as_of=as_of)["results"]
+    return told.turns[rows[0]["source"]["id"] if "source" in rows[0] else rows[0]["id"]] if rows else None
+
+
+def _side(first: Said | None, pair: int) -> Side:
+    if first is None or first.pair != pair:
         return "other"
-    return "old" if first[0].side == "old" else "new"
+    return "old" if first.side == "old" else "new"
 
 
-def _share(values: Iterator[bool]) -> float:
+def _share(values: Iterable[bool]) -> float:
     found = list(values)
     return sum(found) / len(found) if found else 0.0

@@ -45,7 +45,7 @@ class _Sheet:
         vocabulary = sorted(set().union(*(reading.terms for reading in readings)))
         self.terms = _table([reading.terms for reading in readings], vocabulary)  # (n, v)
         names = _table([reading.names for reading in readings], vocabulary)
-        self.own = np.stack([np.concatenate([reading.style, reading.form()]) for reading in readings])
+        self.own = np.asarray([reading.form() for reading in readings])
         named, missing = names.sum(axis=1), names @ (1.0 - self.terms).T
         self.same_entity = ((named > 0)[:, None] & (missing == 0)).astype(np.float64)
         self.same_attribute = _shared_beyond_names(self.terms, names)
@@ -75,7 +75,7 @@ class HistoryEnv:
 
     ``matching="overlap"`` is the ablation: the entry a chunk belongs to is found by the share of its words, function
     words too, without weights; margin and novelty are blank. ``retold`` is the share of histories told as an extractor
-    hands facts over: no chatter, and without style.
+    hands facts over: no chatter and no questions.
     """
 
     def __init__(

@@ -5,8 +5,10 @@ dated events, 4 % traits of the user, 4 % facts told again, 30 % chatter that *r
 events and traits but says nothing. Entities grow with the history, one per eight chunks. Questions ask for every
 value that holds at the end, every event's date and every trait.
 
-``split`` decides the sentences and the names: those of ``test`` never occur in ``train``. Common nouns (attributes,
-events, values) are the same in both.
+``split`` decides the sentences and the names: those of one split never occur in another. ``train`` is learned from,
+settings are chosen on ``validation`` (``memory_sayings`` and ``memory_validation``), and ``fresh``, of
+``fresh_histories``, was written by somebody else and decides nothing. Common nouns (attributes, events, values) are
+the same in all.
 """
 
 from __future__ import annotations
@@ -14,14 +16,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 import numpy as np
 
+from lamina.bench import fresh_histories, memory_sayings, memory_validation
+from lamina.bench.memory_sayings import Sayings
 from lamina.text.policy.tools import TypedMemory
 
 T = TypeVar("T")
-Split = Literal["train", "test"]
+Split = Literal["train", "validation", "fresh"]
 Kind = Literal["fact", "change", "event", "trait", "repeat", "chatter"]
 KINDS: tuple[Kind, ...] = ("fact", "change", "event", "trait", "repeat", "chatter")
 SHARES = (0.30, 0.18, 0.14, 0.04, 0.04, 0.30)
@@ -49,87 +53,10 @@ _VALUES = _WORD.findall(
 )
 _MONTHS = _WORD.findall("January February March April May June July August September October November December")
 
-# {e} entity, {a} attribute, {v} value, {x} event, {d} date, {p} trait
-_SAID: dict[Split, dict[str, tuple[str, ...]]] = {
-    "train": {
-        "fact": (
-            "The {a} of {e} is {v}.",
-            "{e} has a {v} {a}.",
-            "I was told that {e} has {v} for the {a}.",
-            "For {e} the {a} was always {v}.",
-            "They say {e} took {v} as a {a}.",
-            "When it comes to the {a}, {e} has {v}.",
-        ),
-        "change": (
-            "The {a} of {e} is {v} now.",
-            "{e} has changed the {a} to {v}.",
-            "Since then {e} has {v} as the {a} instead.",
-            "It is no longer the old {a}, {e} has {v}.",
-            "Actually {e} has just got {v} for a {a}.",
-            "From today the {a} with {e} is {v}.",
-        ),
-        "event": (
-            "On {d} {e} went to the {x}.",
-            "{e} had a {x} on {d}.",
-            "There was a {x} for {e} on {d}.",
-            "I went with {e} to the {x} on {d}.",
-            "Then came the {x} that {e} did on {d}.",
-        ),
-        "trait": (
-            "My own {p} is {v}.",
-            "I like my {p} to be {v}.",
-            "As for me, I want a {v} {p}.",
-            "I have always had a {v} {p}.",
-            "Please keep the {p} {v} for me.",
-            "I can only take a {p} that is {v}.",
-            "It is my way to have the {p} {v}.",
-        ),
-        "chatter": (
-            "Did you see the {a} of {e}?",
-            "I was thinking about {e} and the {a}.",
-            "What do you think of the {a} that {e} has?",
-            "{e} and I talked about a {a} for hours.",
-            "Nice weather, and {e} was out with the {a} again.",
-            "Maybe we should do a {x} with {e} some day.",
-            "I wonder if {e} liked the {x}.",
-            "Well, I never know about my {p}.",
-            "You know how {e} is with that {a}.",
-            "Is there anything like a {x} for {e}?",
-            "Oh, the {p} again, I can not say much about it.",
-            "We laughed so much when {e} and the {a} came up.",
-        ),
-    },
-    "test": {
-        "fact": (
-            "{v} is the {a} that {e} has.",
-            "As the {a} of {e} they have {v}.",
-            "{e} said the {a} is {v}.",
-        ),
-        "change": (
-            "Now {v} is the {a} of {e}.",
-            "{e} just went over to {v} as a {a}.",
-            "The {a} that {e} has is no longer that, it is {v}.",
-        ),
-        "event": (
-            "{e} was at the {x} on {d}.",
-            "It was on {d} that {e} had the {x}.",
-            "The {x} with {e} was on {d}.",
-        ),
-        "trait": (
-            "I want my {p} {v}.",
-            "For my own part, the {p} is {v}.",
-            "I am one who likes a {v} {p}.",
-        ),
-        "chatter": (
-            "Have you seen {e} with the {a}?",
-            "I think a lot about the {a} of {e}.",
-            "So {e} talked again and again about the {a}.",
-            "It is nice when {e} is out with the {a}.",
-            "Do you know if {e} will do another {x}?",
-            "Some day we may see {e} at a {x}.",
-            "I do wonder about my {p}.",
-        ),
-    },
+_SAID: dict[Split, Sayings] = {
+    "train": memory_sayings.TRAIN,
+    "validation": memory_validation.VALIDATION,
+    "fresh": fresh_histories.SAID,
 }
 
 
@@ -198,7 +125,7 @@ class _Teller:
     """Draws one history, keeping what is true so far."""
 
     def __init__(self, seed: int, chunks: int, split: Split) -> None:
-        self._rng = np.random.default_rng((seed, chunks, 0 if split == "train" else 1))
+        self._rng = np.random.default_rng((seed, chunks, get_args(Split).index(split)))
         self._count = chunks
         self._said = _SAID[split]
         names = _NAMES[split]
@@ -273,11 +200,14 @@ class _Teller:
 
 
 def _names() -> dict[Split, list[str]]:
-    """Invented names: two syllables, dealt to the splits in turn, so that neither knows one of the other."""
+    """Invented names of two syllables, dealt to ``train`` and ``validation`` in turn: neither knows one of the other.
+
+    ``fresh`` has names of people.
+    """
     starts = _WORD.findall("Ba Be Da Do Fa Fi Ga Ha Jo Ka Ke La Lo Ma Mi Na No Pa Ra Ro Sa Ta Ti Va Vo Za")
     ends = _WORD.findall("bren dil fen gor len mar nix rod sel tav")
     names = [start + end for end in ends for start in starts]
-    return {"train": names[0::2], "test": names[1::2]}
+    return {"train": names[0::2], "validation": names[1::2], "fresh": fresh_histories.NAMES}
 
 
 _NAMES = _names()

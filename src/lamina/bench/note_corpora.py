@@ -7,7 +7,9 @@ not in it. Some notes give the surname only, some people share theirs.
 *Evolution*: an early note tells of a plan or a thing somebody has, a later one of what became of it, in other words
 and without the person's name. The question is about the person in the later words and asks for the early note.
 
-People have common names, firms and places invented ones. The wordings are independent of the rules that read them.
+People have common names, firms and places invented ones. The bridging wordings are those of ``bridge_wordings``; half
+of the outcomes are told in the words of status that rules know, half in others, and cards report both halves. Rules
+may be improved on the development wordings only; the defaults are the held-out ones.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+
+from lamina.bench.bridge_wordings import HELD_OUT, Wordings
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -45,13 +49,6 @@ Rhodes Ross Ryan Schmidt Shaw Silva Stone Sutton Torres Turner Vogel Wagner Wals
 """)
 _ONSETS, _VOWELS = _words("b br d dr f g gr h j k kl l m n p pr r s st t tr v w z"), _words("a e i o u ai ea io")
 _CODAS = _words("l n r s m nd rt lk x")
-_RELATIONS = _words("mentor boss coach landlord tutor supervisor dentist lawyer accountant therapist trainer roommate")
-_BRIDGE = (
-    "{a}'s {relation} is {full}.",
-    "The name of {a}'s {relation} is {full}.",
-    "{full} has been {a}'s {relation} for some years.",
-)
-_PLACE = ("{who} works at {org}.", "{who} has a job at {org}.", "{who} is employed by {org}.")
 _NEAR = ("{a} works near the O2 and likes it.", "{a} likes the work and the short way there.")
 _HOBBY = (
     "{a} goes swimming on {day}s.",
@@ -80,12 +77,14 @@ class Entry:
 @dataclass(frozen=True, slots=True)
 class Question:
     """``wanted`` is the place of the note that is asked for, ``via`` of the one that leads to it, ``wrong`` of notes
-    about others who could be mistaken for the one that is meant."""
+    about others who could be mistaken for the one that is meant, ``outright`` whether an outcome is told in a word of
+    status."""
 
     text: str
     wanted: int
     via: int
     wrong: tuple[int, ...] = ()
+    outright: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +95,7 @@ class Corpus:
     questions: tuple[Question, ...]
 
 
-def bridging(seed: int, *, persons: int = 120) -> Corpus:
+def bridging(seed: int, *, persons: int = 120, wordings: Wordings = HELD_OUT) -> Corpus:
     """Two notes a person and as many distractors: 480 entries and 120 questions for 120 persons."""
     rng = np.random.default_rng((seed, 11))
     names = iter(_invented(rng, persons))
@@ -108,14 +107,13 @@ def bridging(seed: int, *, persons: int = 120) -> Corpus:
     texts: list[tuple[str, str, int]] = []  # text, what it is, whose
     questions: list[str] = []
     for n, a in enumerate(people):
-        relation = _pick(rng, _RELATIONS)
-        full = f"{_pick(rng, _FIRST)} {lasts[n]}"
-        who = lasts[n] if rng.random() < 0.3 else full
-        texts.append((_pick(rng, _BRIDGE).format(a=a, relation=relation, full=full), "bridge", n))
-        texts.append((_pick(rng, _PLACE).format(who=who, org=f"{next(names)} {_pick(rng, _ENDINGS)}"), "place", n))
+        words = {"a": a, "r": _pick(rng, wordings.relations), "m": f"{_pick(rng, _FIRST)} {lasts[n]}"}
+        place = {"m": lasts[n] if rng.random() < 0.3 else words["m"], "o": f"{next(names)} {_pick(rng, _ENDINGS)}"}
+        texts.append((_pick(rng, wordings.first).format(**words), "bridge", n))
+        texts.append((_pick(rng, wordings.second["work"]).format(**place), "place", n))
         texts.append((_pick(rng, _NEAR).format(a=a), "", n))
         texts.append((_hobby(rng, a), "", n))
-        questions.append(f"Where does {a}'s {relation} work?")
+        questions.append(_pick(rng, wordings.questions["work"]).format(**words))
     order = rng.permutation(len(texts)).tolist()
     at = {(texts[source][1], texts[source][2]): place for place, source in enumerate(order) if texts[source][1]}
     wrong = [tuple(at["place", m] for m in range(persons) if m != n and lasts[m] == lasts[n]) for n in range(persons)]
@@ -125,34 +123,37 @@ def bridging(seed: int, *, persons: int = 120) -> Corpus:
     )
 
 
-def evolution(seed: int, *, items: int = 200) -> Corpus:
+def evolution(seed: int, *, items: int = 200, outcomes: Outcomes | None = None) -> Corpus:
     """Five plans or things a person, three of which change later, and twelve other notes: 800 entries for 200 items."""
     rng = np.random.default_rng((seed, 12))
     names = iter(_invented(rng, items))
     people = iter([_FIRST[n] for n in rng.permutation(len(_FIRST))])
     early: list[tuple[str, int]] = []  # text, number of the item
     later: list[tuple[str, int]] = []
-    asked: dict[int, str] = {}
+    asked: dict[int, tuple[str, bool]] = {}
+    told = outcomes or OUTCOMES_HELD_OUT
+    all_told = (*told.outright, *told.otherwise)
     other: list[str] = []
     for person in range(max(1, items // 5)):
         a = next(people)
-        wordings = rng.permutation(len(_OUTCOMES)).tolist()
+        wordings = rng.permutation(len(all_told)).tolist()
         for n in range(5):
             item = 5 * person + n
             kind = _KINDS[int(rng.integers(len(_KINDS)))]
             handle = next(names) if kind.named else f"{_pick(rng, _MANNERS)} {_pick(rng, kind.nouns)}"
             early.append((_pick(rng, kind.begins).format(a=a, it=handle), item))
             if n < 3:
-                plural, outcome = kind.asks, _OUTCOMES[wordings[n]]
+                plural, outcome = kind.asks, all_told[wordings[n]]
                 later.append((_pick(rng, kind.ends).format(it=handle, outcome=outcome), item))
-                asked[item] = _pick(rng, _ASKS).format(a=a, plural=plural, outcome=outcome)
+                text = _pick(rng, _ASKS).format(a=a, plural=plural, outcome=outcome)
+                asked[item] = text, outcome in told.outright
         other += [_hobby(rng, a) for _ in range(12)]
     first = [*early, *((text, -1) for text in other[::2])]
     second = [*later, *((text, -1) for text in other[1::2])]
     ordered = [*(first[i] for i in rng.permutation(len(first))), *(second[i] for i in rng.permutation(len(second)))]
     begun = {item: place for place, (_, item) in enumerate(ordered[: len(first)]) if item >= 0}
     ended = {item: len(first) + place for place, (_, item) in enumerate(ordered[len(first) :]) if item >= 0}
-    questions = tuple(Question(text, begun[item], ended[item]) for item, text in asked.items())
+    questions = tuple(Question(text, begun[i], ended[i], outright=outright) for i, (text, outright) in asked.items())
     return Corpus(_entries([text for text, _ in ordered]), questions)
 
 
@@ -198,10 +199,24 @@ _KINDS = (
     ),
 )
 _MANNERS = _words("pottery sailing drawing folding wooden evening winter copper travel garden mountain velvet")
-_OUTCOMES = (
-    "fell through", "was called off", "had to be postponed", "found a new owner", "went up in smoke", "was sold",
-    "came to nothing", "got stolen", "turned out wonderful", "was handed over to a cousin",
-)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """What becomes of plans and things: in words of status that rules know, and in as many other words."""
+
+    outright: Sequence[str]
+    otherwise: Sequence[str]
+
+
+OUTCOMES_DEVELOPMENT = Outcomes(
+    ("fell through", "was called off", "had to be postponed", "was sold", "got stolen"),
+    ("found a new owner", "went up in smoke", "came to nothing", "turned out wonderful", "was handed over to a cousin"),
+)
+OUTCOMES_HELD_OUT = Outcomes(
+    ("was cancelled", "got rescheduled", "had to be abandoned", "was donated to a school", "ended up broken"),
+    ("never came about", "bit the dust", "exceeded every hope", "now belongs to an aunt", "sank without a trace"),
+)
 _ASKS = ("Which of the {plural} of {a} {outcome}?", "What about {a}'s {plural} that {outcome}?", "{a}: what {outcome}?")
 _ENDINGS = ("Labs", "Works", "Partners", "Foods", "Press")
 

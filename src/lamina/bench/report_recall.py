@@ -23,6 +23,8 @@ def recall_tables(document: Mapping[str, Any]) -> list[Table]:
     if systems := document.get("systems"):
         found += [_by_category(systems), *_equal_tokens(systems), *_others(systems)]
     found += [_level(level) for level in document.get("session_level", ())]
+    if contexts := document.get("contexts"):
+        found += _contexts(contexts)
     if answers := document.get("answers"):
         found.append(_answers(answers))
     if published := document.get("published"):
@@ -112,6 +114,24 @@ def _grouped(row: Mapping[str, Any]) -> dict[str, list[str]]:
 
 def _at(row: Mapping[str, Any], metric: str, ks: list[str]) -> str:
     return " / ".join(cell(row.get(f"{metric}@{k}")) for k in ks)
+
+
+def _contexts(contexts: Mapping[str, Any]) -> list[Table]:
+    """What strategies put before a reader, overall and by category."""
+    systems: Rows = contexts["systems"]
+    values = [entry for row in systems.values() for entry in row.items()]
+    plain = dict.fromkeys(key for key, value in values if not isinstance(value, Mapping))
+    categories = dict.fromkeys(category for row in systems.values() for category in row["by_category"])
+    rows = tuple(
+        (
+            name,
+            *(cell(row.get(key)) for key in plain),
+            *(cell(row["by_category"].get(category, {}).get("recall_all")) for category in categories),
+        )
+        for name, row in systems.items()
+    )
+    heads = [f"recall_all {category}" for category in categories]
+    return [Table("Contexts for a reader", ("", *plain, *heads), rows, (str(contexts["definition"]),))]
 
 
 def _answers(answers: Mapping[str, Any]) -> Table:

@@ -24,7 +24,7 @@ import numpy as np
 
 from lamina.bench import catalog, report, results
 from lamina.bench.card import SCALES, Card, Measurement, Scale
-from lamina.bench.harnesses import HARNESSES, ON_FILES, Document, Options
+from lamina.bench.harnesses import CONVERSATIONS, HARNESSES, ON_FILES, Document, Options
 from lamina.bench.machine import machine
 from lamina.errors import InvalidInput, LaminaError, NotFound
 
@@ -47,30 +47,28 @@ def run(
     """Run proofs and print them; 0 if every claim of every one held, else 1.
 
     ``names`` are systems (as ``lamina systems`` lists them) or harnesses (``locomo``, ``throughput``); ``None``
-    means all that can run here. ``data`` is a harness's file, or for systems the folder of larger data sets;
-    ``systems`` are the memories that ``locomo`` and ``longmemeval`` compare, each string one name or several with
-    commas between, or ``all``; ``plot`` is a file for a card that draws. ``answers`` questions of ``locomo`` are put
-    to the chat model ``reader`` (default: that of the settings), and what it says to ``judge``, if one is named.
-    ``write`` keeps each result as ``results/NAME.json`` and writes the report anew; ``json`` prints one object, or a
-    list if several ran. Raises ``NotFound`` for an unknown name and ``InvalidInput`` for a wrong option before
-    anything runs; when several run, one that fails is reported and the others go on.
+    means all that can run here; a name that is both means the harness where ``data`` is given. ``data`` is a harness's
+    file or folder, or for systems the folder of larger data sets; ``systems`` are the memories that ``locomo``,
+    ``longmemeval`` and ``convomem`` compare, each string one name or several with commas between, or ``all``; ``plot``
+    is a file for a card that draws. ``answers`` questions of ``locomo`` are put to the chat model ``reader`` (default:
+    that of the settings), and what it says to ``judge``, if one is named; ``convomem`` puts every question to a
+    ``reader`` that is named. ``write`` keeps each result as ``results/NAME.json`` and writes the report anew; ``json``
+    prints one object, or a list if several ran. Raises ``NotFound`` for an unknown name and ``InvalidInput`` for a
+    wrong option before anything runs; when several run, one that fails is reported and the others go on.
     """
     cards = catalog.systems if cards is None else cards
-    chosen = _everything(cards, data) if names is None else [_known(name, cards) for name in names]
-    if scale not in SCALES:
-        raise InvalidInput(f"scale={scale!r}: choose one of {', '.join(SCALES)}")
-    if plot is not None and len(chosen) != 1:
-        raise InvalidInput(f"plot={str(plot)!r}: name the one system to draw")
-    if (answers or reader or judge) and not (answers and "locomo" in chosen):
-        raise InvalidInput(
-            f"answers={answers!r}, reader={reader!r}, judge={judge!r}: name locomo, and how many answers"
-        )
     options = Options(seed, scale, data, tuple(systems), plot, _note, answers, reader, judge)
+    if names is None:
+        chosen, harnesses = _everything(cards, data), set(HARNESSES) - set(cards)
+    else:
+        chosen = list(dict.fromkeys(_known(name, cards) for name in names))
+        harnesses = {name for name in HARNESSES if name not in cards or data is not None}
+    _check(chosen, harnesses & set(chosen), options)
     documents: list[Document] = []
     good = bool(chosen)
     for name in chosen:
         try:
-            document = _one(name, cards, options)
+            document = _one(name, None if name in harnesses else cards[name], options)
         except LaminaError as error:
             if len(chosen) == 1:
                 raise
@@ -96,24 +94,48 @@ def names(cards: Mapping[str, Card] | None = None) -> list[str]:
 # -- one proof -----------------------------------------------------------------------------------
 
 
-def _one(name: str, cards: Mapping[str, Card], options: Options) -> Document:
-    """Run it, and say when, where and how long."""
+def _check(chosen: Sequence[str], harnesses: set[str], options: Options) -> None:
+    """Raises ``InvalidInput`` for options that do not go together, or that nobody would read."""
+    data = options.data
+    if options.scale not in SCALES:
+        raise InvalidInput(f"scale={options.scale!r}: choose one of {', '.join(SCALES)}")
+    if options.seed < 0:
+        raise InvalidInput(f"seed={options.seed!r}: give a number from 0")
+    if options.plot is not None and len(chosen) != 1:
+        raise InvalidInput(f"plot={str(options.plot)!r}: name the one system to draw")
+    if data is not None and not data.exists():
+        raise InvalidInput(f"data={str(data)!r}: no such file or folder; check the path")
+    conversations = [name for name in CONVERSATIONS if name in harnesses]
+    if data is not None and data.is_file() and (len(chosen) > 1 or not conversations):
+        raise InvalidInput(f"data={str(data)!r} is a file: name the one harness that reads it ({_LISTED})")
+    if options.systems and not conversations:
+        raise InvalidInput(f"system={','.join(options.systems)!r}: only {_LISTED} compare memories; name one of them")
+    asked = options.answers or options.reader or options.judge
+    exam = options.answers and "locomo" in chosen
+    read = options.reader and "convomem" in harnesses and not options.answers
+    if asked and not exam and not read:
+        raise InvalidInput(
+            f"answers={options.answers!r}, reader={options.reader!r}, judge={options.judge!r}: name locomo, and how "
+            "many answers; or convomem with --data and a reader"
+        )
+
+
+_LISTED = ", ".join(CONVERSATIONS)
+
+
+def _one(name: str, card: Card | None, options: Options) -> Document:
+    """Run a card, or the harness of that name; say when, where and how long."""
     begin = time.perf_counter()
-    if _is_harness(name, cards, options.data):
+    if card is None:
         if options.plot is not None:
             raise InvalidInput(f"plot={str(options.plot)!r}: {name} has nothing to draw")
         document = HARNESSES[name](options)
     else:
-        document = _card(cards[name], options)
+        document = _card(card, options)
     document["seconds"] = round(time.perf_counter() - begin, 1)
     document["date"] = datetime.now(UTC).date().isoformat()
     document["machine"] = machine()
     return _in_order(_jsonable(document))
-
-
-def _is_harness(name: str, cards: Mapping[str, Card], data: Path | None) -> bool:
-    """A name that is both a harness and a card means the harness where a file is given."""
-    return name in HARNESSES and (name not in cards or (data is not None and data.is_file()))
 
 
 def _card(card: Card, options: Options) -> Document:

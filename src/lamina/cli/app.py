@@ -22,6 +22,7 @@ from lamina.cli.graph import graph
 from lamina.cli.history import history
 from lamina.cli.list import list_
 from lamina.cli.policy import policy
+from lamina.cli.quarantine import quarantine
 from lamina.cli.recall import recall
 from lamina.cli.restore import restore
 from lamina.cli.retry import retry
@@ -51,7 +52,13 @@ _PANELS = {
         "chat": chat,
         "retry": retry,
     },
-    "Correct and erase": {"update": update, "delete": delete, "restore": restore, "forget": forget},
+    "Correct and erase": {
+        "update": update,
+        "delete": delete,
+        "restore": restore,
+        "forget": forget,
+        "quarantine": quarantine,
+    },
     "Move and serve": {"import": import_, "export": export, "serve": serve},
     "Look inside": {"demo": demo, "graph": graph, "doctor": doctor, "systems": systems, "bench": bench},
 }

@@ -30,7 +30,7 @@ def bench(
     ] = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the one that is run.")] = None,
     answers: Annotated[int, typer.Option(min=0, help="So many questions of locomo are answered by a model.")] = 0,
-    reader: Annotated[str | None, typer.Option(metavar="MODEL", help="It answers; default: your settings'.")] = None,
+    reader: Annotated[str | None, typer.Option(metavar="MODEL", help="It answers, for locomo or convomem.")] = None,
     judge: Annotated[str | None, typer.Option(metavar="MODEL", help="It judges the answers; default: nobody.")] = None,
     write: Annotated[bool, typer.Option("--write", help="Keep results, and write the report anew.")] = False,
 ) -> None:

@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 _DRAWN = ("r1", "r2", "r3", "r4", "entropy")
 
 
+class Split(StrEnum):
+    """Unseen sentences and names: those that settings are chosen on, or those that decide nothing."""
+
+    VALIDATION = "validation"
+    FRESH = "fresh"
+
+
 class Baseline(StrEnum):
     HISTORY = "history"
     CHUNK = "chunk"
@@ -28,11 +35,11 @@ class Baseline(StrEnum):
 def train(
     session: Session,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Where the policy goes (.safetensors).")],
-    updates: Annotated[int, typer.Option(min=1, help="How many more.")] = 400,
+    updates: Annotated[int, typer.Option(min=1, help="How many more.")] = 800,
     seed: Annotated[int, typer.Option(help="Of weights and histories.")] = 0,
     beta: Annotated[float, typer.Option(help="Weight of a small memory.")] = 0.05,
     gamma: Annotated[float, typer.Option(help="Weight of well-formed entries.")] = 0.1,
-    entropy: Annotated[float, typer.Option(help="Weight of staying undecided.")] = 0.1,
+    entropy: Annotated[float, typer.Option(help="Weight of staying undecided.")] = 0.15,
     baseline: Annotated[Baseline, typer.Option(help="What a reward is compared with.")] = Baseline.HISTORY,
     retold: Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of histories as extractors tell them.")] = 0.5,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from FILE, with its own settings.")] = False,
@@ -62,12 +69,15 @@ def evaluate(
     chunks: Annotated[int, typer.Option(min=1, help="Length of the histories.")] = 312,
     histories: Annotated[int, typer.Option(min=1, help="How many.")] = 12,
     seed: Annotated[int, typer.Option(help="Of the histories.")] = 0,
+    split: Annotated[Split, typer.Option(help="Whose sentences; look at fresh only when all is chosen.")] = (
+        Split.VALIDATION
+    ),
 ) -> None:
     """Test a policy on unseen histories, beside policies that always do the same."""
     from lamina.bench.memory_gym import HistoryEnv
     from lamina.bench.memory_policies import CONSTANT, evaluate, gold_rules, greedy, random_actions
 
-    env = HistoryEnv("test")
+    env = HistoryEnv(split.value)
     acts = {
         "mem-alpha": greedy(_policy(file)),
         "told the kinds": gold_rules,

@@ -9,15 +9,15 @@ on 12 to 24 chunks holds on hundreds. ``policy/language_model.py`` is the paper'
 
 In ``Memory(pipeline="mem-alpha")`` the policy is an ``Updater``. Each decision becomes a version of a memory in the
 ordinary store: logged, reversible, and the verbatim turn is kept whatever is decided. Two things differ from the gym.
-The extractor has dropped chatter and retold the rest in the third person, so how a thing was told is no longer there:
-the style features are blank, and the packaged weights have learned on such histories too. And the entries a fact is
-compared with are those of its subject.
+The extractor has dropped chatter and retold the rest as statements, and the packaged weights have learned on such
+histories too. And the entries a fact is compared with are those of its subject.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -48,10 +48,12 @@ from lamina.text.policy.features import (
 from lamina.text.policy.grpo import Environment, Recipe, Training, TrainLog, as_metadata, train
 from lamina.text.policy.network import Adam, forward, initial
 from lamina.text.policy.tools import MemoryType, ToolCall, TypedMemory
+from lamina.text.update import RulesUpdater
 
 Floats = NDArray[np.float64]
 WEIGHTS = Path(__file__).parent / "policy" / "weights" / "mem-alpha.safetensors"
-WEIGHTS_SHA256 = "1679f07fd4ed1831b02b4d558f63a7fd9e2454e9bf63512a1540acd2ce60ddfa"
+WEIGHTS_SHA256 = "89c3ad05a7c3f7da42920be65736a16effbc40a509dfe6ebb3192c88ff424102"
+_NUMBER = re.compile(r"\d+")
 CORE_LIMIT = 512  # words of a user's traits; as published
 
 
@@ -107,7 +109,7 @@ class MemAlpha:
         self.scores: dict[str, Any] = {}
         self._resumable = True
 
-    def fit(self, env: Environment, *, updates: int = 400) -> TrainLog:
+    def fit(self, env: Environment, *, updates: int = 800) -> TrainLog:
         """Learn by GRPO for ``updates`` more updates; the whole curve so far. Raises ``InvalidInput`` for a policy
         saved without its optimizer."""
         if not self._resumable:
@@ -216,8 +218,11 @@ def _rewritten_core(memory: TypedMemory, chunk: str) -> str:
 class MemAlphaUpdater:
     """The ``Updater`` that asks the policy. Deterministic: the most probable action is taken.
 
-    A best match is the open fact the new one is most like, by its slot first. ``update-best`` supersedes it, or
-    augments it when the new fact repeats all it says; ``delete-best`` closes it, and the news is kept. ``core-write``
+    What grammar is sure of (said again, another value of an attribute with one value, an ending) the rules decide: the
+    gym has no negation and no attribute with two values at once. Of the rest the policy decides, as far as nothing
+    is lost by it: it may file, fill out and leave out, but ends nothing that may still be true, and leaves out nothing
+    that brings a number or a name of its own. A best match is the open fact the new one is most like, by its slot
+    first. ``update-best`` augments it when the new fact repeats all it says, else the news is added. ``core-write``
     files a trait of the user as ``persona``.
     """
 
@@ -225,6 +230,7 @@ class MemAlphaUpdater:
 
     def __init__(self, policy: MemAlpha | None = None) -> None:
         self._policy = policy or MemAlpha.default()
+        self._rules = RulesUpdater()
 
     def slots_to_compare(self, claim: Claim) -> tuple[str | None, ...]:  # noqa: ARG002 - the protocol's
         """All of the subject's, whatever ``claim`` is about."""
@@ -233,11 +239,15 @@ class MemAlphaUpdater:
     def decide(
         self,
         fact: Fact,
-        observed: datetime,  # noqa: ARG002 - the protocol's
+        observed: datetime,
         same_subject: Sequence[MemCube],
         nearest: Sequence[tuple[MemCube, float]],
     ) -> Operation:
         """See ``Updater``. Pure: nothing is written."""
+        ruled = self._rules.decide(fact, observed, same_subject, nearest)
+        if ruled.kind != "add":
+            core = ruled.target is not None and ruled.target.header.semantic_type == "persona"
+            return replace(ruled, fact=replace(ruled.fact, semantic_type="persona")) if core else ruled
         known = _open(fact.claim, same_subject, nearest)
         traits = [cube for cube in known if cube.header.semantic_type == "persona"]
         chunk = _told(fact)
@@ -257,7 +267,7 @@ def _open(claim: Claim, same_subject: Sequence[MemCube], nearest: Sequence[tuple
 
 
 def _told(fact: Fact) -> Reading:
-    """A fact as the policy reads it: without style, and with what the extractor knows instead of guesses.
+    """A fact as the policy reads it: with what the extractor knows instead of guesses.
 
     A preference was told in the first person, so the name that the extractor put there is taken out again.
     """
@@ -286,7 +296,7 @@ def _operation(
 ) -> Operation:
     """The action as an operation on the store. An action that would fail as a call becomes the harmless one."""
     why = f"Mem-alpha chose {action.name}" + (f" at cosine {found.cosine:.2f} to the best match." if target else ".")
-    if action.name == "skip":
+    if action.name == "skip" and not _brings_something(fact, target):
         return Operation("skip", fact, why)
     if action.name == "core-write":
         again = next((cube for cube in traits if cube.text == fact.text), None)
@@ -295,15 +305,17 @@ def _operation(
         trait = replace(fact, semantic_type="persona")
         old = next((cube for cube in reversed(traits) if _gives_way(cube, fact.claim)), None)
         return Operation("supersede" if old else "add", trait, why, old)
-    if target is not None and target.text == fact.text:
-        return Operation("noop", fact, f"{why} This is known already.", target)
-    if action.name == "update-best" and target is not None:
-        whole = read(target.text).terms <= chunk.terms
-        return Operation("augment" if whole else "supersede", fact, why, target)
-    if action.name == "delete-best" and target is not None:
-        return Operation("close", fact, why, target)
+    if action.name == "update-best" and target is not None and read(target.text).terms <= chunk.terms:
+        return Operation("augment", fact, why, target)
     memory_type = "event" if action.name == "insert-episodic" else "fact"
     return Operation("add", replace(fact, semantic_type=memory_type), why)
+
+
+def _brings_something(fact: Fact, target: MemCube | None) -> bool:
+    """Whether leaving a fact out would lose an attribute, a number or a name that its best match does not have."""
+    there = target.text.casefold() if target is not None else ""
+    named = (*_NUMBER.findall(fact.text), *(name.casefold() for name in fact.entities))
+    return fact.claim.slot is not None or any(word not in there for word in named)
 
 
 def _gives_way(cube: MemCube, claim: Claim) -> bool:

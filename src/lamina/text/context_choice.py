@@ -9,6 +9,9 @@ over the strategies that fit. Costs come from the reader's profile (``context_co
 curves (``context_prior``) blended with the user's own checks: an outcome marked right or wrong counts as a draw
 from a Beta distribution whose prior is worth ``PRIOR_CHECKS`` checks, per strategy and doubling of the history.
 
+What a plan took is learnt as well: predicted cost and time of a strategy are multiplied by the geometric mean of seen
+over predicted, one prediction counted in.
+
 When nothing fits the budget the plan says so and takes the best utility all the same (overshoot is priced, so
 40 seconds are not preferred to 4); ``strict=True`` raises instead. A change of mind must also hold at 10 % fewer
 and 10 % more tokens, unless what was used no longer fits: a history near a boundary does not flap.
@@ -16,14 +19,16 @@ and 10 % more tokens, unless what was used no longer fits: a history near a boun
 
 from __future__ import annotations
 
+import math
 import re
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from lamina.errors import BudgetError, InvalidInput
+from lamina.errors import InvalidInput
 from lamina.text.context_costs import HOSTED, STRATEGIES, HistoryStats, ReaderProfile, Recall, Strategy, Usage
+from lamina.text.context_plan import Budget, Decision, NoFeasibleStrategy, Option, Plan, Seen
 from lamina.text.context_prior import CONVERSATION, QualityPrior
 
 __all__ = [
@@ -47,102 +52,36 @@ __all__ = [
 ]
 
 HYSTERESIS = 0.1
+_UNLIMITED = Budget()
 PRIOR_CHECKS = 20.0
 _KEPT_DECISIONS = 1_000
 _TURNS = 12  # of a conversation, where only their number is given
 
-# Words of questions whose evidence is usually spread over several messages.
+# Words of questions whose evidence is usually spread over several messages; not "at all", "all right", "everybody".
+_ALL = r"(?<!at )(?<!after )(?<!above )all(?! right| day| night| set)|every(?!day|body|one)"
 _SPREAD = re.compile(
-    r"\b(all|every|each|both|list|how (?:many|much|often)|since|chang(?:e|es|ed|ing)|compare|total|altogether)\b", re.I
+    rf"\b({_ALL}|each|both|list|how (?:many|much|often)|since|chang(?:e|es|ed|ing)|compare|total|altogether)\b", re.I
 )
 _SAID = {"full": "the whole history", "hybrid": "block extraction", "rag": "retrieval"}
 
 
-class NoFeasibleStrategy(BudgetError):
-    """No strategy fits the reader's window and the budget."""
+@dataclass(slots=True)
+class _Meter:
+    """How far a strategy was from its prediction: sums of log ratios; the prediction itself counts as one reading."""
 
-    code = "NO_FEASIBLE_STRATEGY"
+    cost: float = 0.0
+    seconds: float = 0.0
+    readings: int = 0
 
+    def read(self, predicted: Usage, seen: Seen) -> None:
+        self.cost += _log_ratio(seen.cost, predicted.usd)
+        self.seconds += _log_ratio(seen.latency_s, predicted.seconds)
+        self.readings += 1
 
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """Limits of one question; ``None`` does not limit. Weights are what a whole budget is worth in accuracy."""
-
-    max_latency_s: float | None = None
-    max_cost: float | None = None
-    min_quality: float = 0.0
-    cost_weight: float = 0.1
-    latency_weight: float = 0.1
-
-    def __post_init__(self) -> None:
-        for name in ("max_latency_s", "max_cost"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise InvalidInput(f"{name}={value!r}: give a number above 0, or None for no limit")
-        if not 0 <= self.min_quality <= 1:
-            raise InvalidInput(f"min_quality={self.min_quality!r}: give a share between 0 and 1")
-
-    def allows(self, usage: Usage) -> bool:
-        """Whether cost and time are within the limits."""
-        return (self.max_cost is None or usage.usd <= self.max_cost) and (
-            self.max_latency_s is None or usage.seconds <= self.max_latency_s
-        )
-
-    def utility(self, quality: float, usage: Usage) -> float:
-        """Quality less the weighted shares of the budget that are used; overshoot is priced the same way."""
-        spent = self.cost_weight * usage.usd / self.max_cost if self.max_cost else 0.0
-        waited = self.latency_weight * usage.seconds / self.max_latency_s if self.max_latency_s else 0.0
-        return quality - spent - waited
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One strategy as it was weighed. ``fits`` is about the window, ``affordable`` about the budget."""
-
-    strategy: Strategy
-    usage: Usage
-    quality: float
-    utility: float
-    fits: bool
-    affordable: bool
-
-    @property
-    def feasible(self) -> bool:
-        return self.fits and self.affordable
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What to do for one question, what it should take, and what else was weighed (best first)."""
-
-    strategy: Strategy
-    est_tokens: int
-    est_cost: float
-    est_latency_s: float
-    est_quality: float
-    why: str
-    within_budget: bool
-    multi: bool | None
-    stats: HistoryStats
-    alternatives: tuple[Option, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What became of a plan. ``correct``: whether the answer was checked, and right."""
-
-    cost: float
-    latency_s: float
-    tokens: int | None = None
-    correct: bool | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """A plan and what was seen of it (``None`` until ``observe``)."""
-
-    plan: Plan
-    seen: Seen | None = None
+    def corrected(self, predicted: Usage) -> Usage:
+        share = 1 / (1 + self.readings)
+        cost, seconds = math.exp(self.cost * share), math.exp(self.seconds * share)
+        return Usage(predicted.tokens, predicted.usd * cost, predicted.seconds * seconds)
 
 
 class Reader(Protocol):
@@ -166,7 +105,7 @@ class RecallRouter:
     def __init__(
         self,
         reader: Reader,
-        budget: Budget = Budget(),
+        budget: Budget = _UNLIMITED,
         prior: QualityPrior | None = None,
         *,
         strict: bool = False,
@@ -182,6 +121,7 @@ class RecallRouter:
         self._strict = strict
         self._strategies = tuple(strategies)
         self._checks: dict[tuple[Strategy, int], tuple[int, int]] = {}  # right, asked
+        self._met: dict[Strategy, _Meter] = {}
         self._used: dict[bool | None, Strategy] = {}
         self._decisions: deque[Decision] = deque(maxlen=_KEPT_DECISIONS)
 
@@ -214,11 +154,16 @@ class RecallRouter:
         return plan
 
     def observe(self, plan: Plan, seen: Seen) -> None:
-        """Record what a plan took, and learn from it if its answer was checked."""
-        for place in range(len(self._decisions) - 1, -1, -1):
-            if self._decisions[place].plan is plan:
-                self._decisions[place] = Decision(plan, seen)
-                break
+        """Record what a plan took; learn from that, and from the answer if it was checked. Once a plan.
+
+        Raises ``InvalidInput`` for a plan that is none of the last thousand, or was observed before.
+        """
+        place = next((at for at, decision in enumerate(self._decisions) if decision.plan is plan), None)
+        if place is None or self._decisions[place].seen is not None:
+            what = "is none of this router's last plans" if place is None else "was observed before"
+            raise InvalidInput(f"plan={plan.strategy!r} of {plan.stats.conversations} conversations {what}: plan anew")
+        self._decisions[place] = Decision(plan, seen)
+        self._met.setdefault(plan.strategy, _Meter()).read(self._reader.usage(plan.strategy, plan.stats), seen)
         if seen.correct is not None:
             key = plan.strategy, _doublings(plan.stats)
             right, asked = self._checks.get(key, (0, 0))
@@ -230,11 +175,17 @@ class RecallRouter:
         right, asked = self._checks.get((strategy, _doublings(stats)), (0, 0))
         return (expected * PRIOR_CHECKS + right) / (PRIOR_CHECKS + asked)
 
+    def _usage(self, strategy: Strategy, stats: HistoryStats) -> Usage:
+        """What the reader's profile predicts, corrected by what the strategy took before."""
+        predicted = self._reader.usage(strategy, stats)
+        met = self._met.get(strategy)
+        return met.corrected(predicted) if met else predicted
+
     def _weighed(self, stats: HistoryStats, multi: bool | None) -> list[Option]:
         """All strategies, the one to take first."""
         options = []
         for strategy in self._strategies:
-            usage = self._reader.usage(strategy, stats)
+            usage = self._usage(strategy, stats)
             quality = self.quality(strategy, stats, multi)
             utility = self._budget.utility(quality, usage)
             fits = self._reader.fits(strategy, stats)
@@ -254,7 +205,7 @@ class RecallRouter:
         """The best option, or the one in use while the better one is not better on both sides of T."""
         best = options[0]
         used = next((option for option in options if option.strategy == self._used.get(multi)), None)
-        if used is None or used is best or self._good(used) < self._good(best):
+        if used is None or used is best or not used.fits or self._good(used) < self._good(best):
             return best
         around = (self._weighed(stats.scaled(factor), multi)[0] for factor in (1 - HYSTERESIS, 1 + HYSTERESIS))
         return best if all(option.strategy == best.strategy for option in around) else used
@@ -297,7 +248,7 @@ class Transition:
 
 def transitions(
     reader: ReaderProfile,
-    budget: Budget = Budget(),
+    budget: Budget = _UNLIMITED,
     *,
     query: str = "",
     tokens_per_conversation: float = CONVERSATION,
@@ -324,6 +275,11 @@ def with_trust(reader: ReaderProfile, prior: QualityPrior) -> ReaderProfile:
 def evidence_hint(query: str) -> bool | None:
     """``True`` if the words of a question ask for several messages; ``None``, not ``False``, where they do not say."""
     return True if _SPREAD.search(query) else None
+
+
+def _log_ratio(seen: float, predicted: float) -> float:
+    """0 where either is free."""
+    return math.log(seen / predicted) if seen > 0 and predicted > 0 else 0.0
 
 
 def _doublings(stats: HistoryStats) -> int:

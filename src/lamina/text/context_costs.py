@@ -31,6 +31,8 @@ Strategy = Literal["full", "hybrid", "rag"]
 STRATEGIES: tuple[Strategy, ...] = ("full", "hybrid", "rag")
 
 RESERVE = 512  # tokens kept free for the instructions, the question and the answer
+SURE = 10  # turns that hybrid reads in any case, if it has no helper
+WIDER = 4  # times as many are retrieved where no word of the question was found
 _FILL = 0.9  # of the window of a hosted reader
 _LOCAL_FILL = 0.5  # of a local one: small models lose the far half of their window first
 _PROBE = "The harbour of the small town was quiet that morning, and number {} was written on the door. "
@@ -105,7 +107,7 @@ class Shape:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recall:
-    """How ``hybrid`` and ``rag`` retrieve. ``parallel``: blocks are extracted at once, not one after the other."""
+    """How ``hybrid`` and ``rag`` retrieve. ``workers``: blocks that are extracted at once, by default one."""
 
     k: int = 10
     generous: int = 50
@@ -113,7 +115,9 @@ class Recall:
     extract_tokens: int = 80  # e
     kept: float = 0.5  # rho: share of blocks with something in them
     index_usd: float = 0.0  # C_index, of one write
-    parallel: bool = True
+    workers: int = 1
+    search_s: float = 0.0  # of the search itself
+    unworded: float = 0.1  # share of questions that share no word with what is found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +126,8 @@ class ReaderProfile:
 
     ``trusted_tokens`` is the history at which its answers have become 5 points worse than with one conversation
     (``None``: not known). ``hit_rate`` is the share of a repeated prompt that the provider's cache serves.
-    ``helper`` extracts for ``hybrid``; ``None`` is the reader itself. Raises ``InvalidInput`` for impossible values.
+    ``helper`` extracts for ``hybrid``; without one, turns are chosen by words and meaning. Raises ``InvalidInput``
+    for impossible values.
     """
 
     name: str
@@ -171,31 +176,45 @@ class ReaderProfile:
             return stats.tokens
         if strategy == "rag":
             return round(self._per_turn(stats) * min(self.recall.k, stats.turns))
-        return round(self.recall.kept * self._blocks(stats) * self.recall.extract_tokens)
+        if self.helper is not None:
+            return round(self.recall.kept * self._blocks(stats) * self.recall.extract_tokens)
+        generous, kept, unworded = self.recall.generous, self.recall.kept, self.recall.unworded
+        chosen = min(SURE + kept * max(0, generous - SURE), stats.turns)
+        turns = (1 - unworded) * chosen + unworded * min(WIDER * generous, stats.turns)
+        return round(self._per_turn(stats) * turns)
 
     def usage(self, strategy: Strategy, stats: HistoryStats) -> Usage:
         """Tokens, money and time of one question; the formulas are in the module's docstring."""
         read = self.answer_tokens(strategy, stats)
         if strategy == "full":
             return Usage(read, self._usd(read, self.hit_rate), self._seconds(read, self.hit_rate, stats.new_tokens))
+        search = self.recall.search_s
         if strategy == "rag":
             index = self.recall.index_usd / stats.reads_per_write
-            return Usage(read, index + self._usd(read), self._seconds(read))
-        return self._hybrid(read, stats)
+            return Usage(read, index + self._usd(read), search + self._seconds(read))
+        if self.helper is None:
+            return Usage(read, self._usd(read), search + self._seconds(read))
+        return self._hybrid(read, stats, self.helper)
 
-    def _hybrid(self, read: int, stats: HistoryStats) -> Usage:
-        helper, recall, blocks = self.helper or self, self.recall, self._blocks(stats)
-        retrieved = round(self._per_turn(stats) * min(recall.generous, stats.turns))
+    def _hybrid(self, read: int, stats: HistoryStats, helper: ReaderProfile) -> Usage:
+        recall, blocks = self.recall, self._blocks(stats)
+        retrieved = round(self._per_turn(stats) * self._retrieved(stats))
         extracted = blocks * recall.extract_tokens
         usd = self._usd(read) + (retrieved * helper.usd_input + extracted * helper.usd_output) / 1e6
         one = helper._seconds(math.ceil(retrieved / blocks), output=recall.extract_tokens) if blocks else 0.0
-        return Usage(retrieved + read, usd, self._seconds(read) + one * (1 if recall.parallel else blocks))
+        waited = one * math.ceil(blocks / recall.workers)
+        return Usage(retrieved + read, usd, recall.search_s + waited + self._seconds(read))
 
     def _per_turn(self, stats: HistoryStats) -> float:
         return stats.tokens / stats.turns if stats.turns else 0.0
 
+    def _retrieved(self, stats: HistoryStats) -> float:
+        """Turns that hybrid retrieves on average."""
+        generous, unworded = self.recall.generous, self.recall.unworded
+        return (1 - unworded) * min(generous, stats.turns) + unworded * min(WIDER * generous, stats.turns)
+
     def _blocks(self, stats: HistoryStats) -> int:
-        return math.ceil(min(stats.conversations, self.recall.generous) / self.recall.block_size)
+        return math.ceil(min(stats.conversations, self._retrieved(stats)) / self.recall.block_size)
 
     def _usd(self, read: int, hit: float = 0.0) -> float:
         price = hit * self.usd_cached + (1 - hit) * self.usd_input
@@ -252,8 +271,9 @@ def _timed(
     return tokens, clock() - start, model.count_tokens(reply)
 
 
-# Prices in US dollars per million tokens as ConvoMem paid them; rates fitted by hand to its median times on
-# user facts (one message) at 1, 30 and 300 conversations. Trusted tokens come from the released accuracies.
+# Prices in US dollars per million tokens as ConvoMem paid them; shares of the cache, answers and rates as
+# ``context_fit`` finds them from its released costs and median times (a test repeats it). The rate of writing cannot
+# be told apart from the start there and is assumed. Trusted tokens come from the released accuracies.
 HOSTED: dict[str, ReaderProfile] = {
     profile.name: profile
     for profile in (
@@ -263,10 +283,11 @@ HOSTED: dict[str, ReaderProfile] = {
             usd_input=0.30,
             usd_output=2.50,
             usd_cached=0.075,
-            hit_rate=0.9,
-            start_s=0.8,
-            prefill_tps=3_000,
+            hit_rate=0.54,
+            start_s=1.75,
+            prefill_tps=14_500,
             decode_tps=200,
+            output_tokens=342,
         ),
         ReaderProfile(
             name="gemini-2.5-flash-lite",
@@ -274,10 +295,11 @@ HOSTED: dict[str, ReaderProfile] = {
             usd_input=0.10,
             usd_output=0.40,
             usd_cached=0.025,
-            hit_rate=0.9,
-            start_s=0.7,
-            prefill_tps=10_000,
+            hit_rate=0.88,
+            start_s=0.0,
+            prefill_tps=13_500,
             decode_tps=300,
+            output_tokens=737,
         ),
     )
 }

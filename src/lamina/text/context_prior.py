@@ -3,9 +3,9 @@
 ``convomem_curves.json`` holds accuracy, time and cost of 54 runs by number of conversations (aggregate numbers,
 Apache-2.0, Copyright Salesforce, Inc.; notice in the file). Three things are taken from it:
 
-* ``full``: accuracy of one reader, linear in log T, where T is tokens of history. Another reader is told by its
-  ``trusted_tokens``, the T at which it is 5 points worse than with one conversation: that sets its slope. How much
-  of a long prompt is used is a property of the reader;
+* ``full``: accuracy of a released reader, linear in log T, where T is tokens of history. A reader that was not
+  released is taken to begin as well as the reference; its ``trusted_tokens``, the T at which it is 5 points worse
+  than with one conversation, set its slope. How much of a long prompt is used is a property of the reader;
 * ``rag`` and ``hybrid``: how far they were from full context *on the same questions*, linear in log n. Paired,
   because categories differ in difficulty and not every strategy ran on each. What competes with the evidence
   in a search is the number of conversations, whoever reads.
@@ -95,6 +95,7 @@ class QualityPrior:
     def __init__(self, curves: Sequence[Curve] | None = None, *, leave_out: Collection[str] = ()) -> None:
         self._curves = [c for c in (released() if curves is None else curves) if c.category not in leave_out]
         self._full = _fit(list(_full(self._of(REFERENCE))), "full context", leave_out)
+        self._own = {name: line for name in self._readers() if (line := self._line_of(name)) is not None}
         self._gaps = {
             (strategy, multi): self._gap(strategy, multi, leave_out)
             for strategy in ("rag", "hybrid")
@@ -106,11 +107,8 @@ class QualityPrior:
     ) -> float:
         """Expected accuracy in [0, 1]; ``multi`` says that the evidence is spread (``None``: not known)."""
         length = stats.tokens / CONVERSATION
-        slope = self._full.slope
-        if reader.trusted_tokens is not None:
-            slope = -_DROP / math.log(max(reader.trusted_tokens / CONVERSATION, 1.05))
         if strategy == "full":
-            expected = _Line(self._full.level, slope)(length)
+            expected = self._line(reader)(length)
         else:
             gap = self._gap_at(strategy, stats, multi)
             if strategy == "hybrid":
@@ -118,6 +116,25 @@ class QualityPrior:
                 gap = seen * gap + (1 - seen) * self._gap_at("rag", stats, multi)
             expected = self._full(length) + gap
         return min(1.0, max(0.0, expected))
+
+    def _line(self, reader: ReaderProfile) -> _Line:
+        """A released reader's own; else the reference's, with the slope that ``trusted_tokens`` say."""
+        if reader.name in self._own:
+            return self._own[reader.name]
+        if reader.trusted_tokens is None:
+            return self._full
+        return _Line(self._full.level, -_DROP / math.log(max(reader.trusted_tokens / CONVERSATION, 1.05)))
+
+    def knows(self, reader: str) -> bool:
+        """Whether the reader itself was measured, over several sizes."""
+        return reader in self._own
+
+    def _readers(self) -> list[str]:
+        return sorted({curve.reader for curve in self._curves})
+
+    def _line_of(self, reader: str) -> _Line | None:
+        runs = [run for run in _full(self._of(reader)) if len(run) > 1]
+        return _fit(runs, reader, ()) if runs else None
 
     def _gap_at(self, strategy: Strategy, stats: HistoryStats, multi: bool | None) -> float:
         return self._gaps[strategy, True if multi else None](stats.conversations)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby, zip_longest
+from itertools import zip_longest
 from typing import Protocol
 
 from lamina.cube.cube import MemCube, Scope
@@ -23,7 +23,7 @@ from lamina.errors import BudgetError, InvalidInput
 from lamina.llm.base import ChatModel, Embedder
 from lamina.store.base import Store
 from lamina.text.base import Retriever
-from lamina.text.context_costs import HistoryStats
+from lamina.text.context_costs import SURE, WIDER, HistoryStats
 from lamina.text.context_extraction import Extractor, HelperExtractor, RelevantTurns
 from lamina.text.context_quotes import (
     Body,
@@ -55,8 +55,6 @@ __all__ = [
 ]
 
 TURNS = {"semantic_type": "turn"}
-SURE = 10  # what plain retrieval reads
-WIDER = 4
 _PAGE = 1_000
 
 
@@ -163,8 +161,11 @@ class BlockExtract:
         return Context(context.messages, context.provenance, context.tokens, read)
 
     def _blocks(self, turns: Sequence[MemCube]) -> Iterator[list[MemCube]]:
-        """Turns in order of time, the conversations they are from gathered into blocks."""
-        talks = [list(talk) for _, talk in groupby(sorted(turns, key=when), key=_session)]
+        """Conversations by their first turn, gathered into blocks: those that overlapped in time stay whole."""
+        by_session: dict[str, list[MemCube]] = {}
+        for turn in sorted(turns, key=when):
+            by_session.setdefault(_session(turn), []).append(turn)
+        talks = list(by_session.values())
         for start in range(0, len(talks), self._block_size):
             yield [turn for talk in talks[start : start + self._block_size] for turn in talk]
 

@@ -5,8 +5,9 @@ known (open facts with the slots the updater asks for, and the nearest by cosine
 call has written) and turns each ``Operation`` into writes with lineage, sources and a log entry.
 
 A decision made ahead of the transaction (by a model) stands if what it aims at is as it was, and if this call has
-not written the like itself. A doubtful fact is decided on by nobody: it is stored where no search finds it, tagged
-``quarantined`` with the reason, for a person to look at; the same one again is counted, not stored twice.
+not written the like itself. What a less trusted source says ends and rewrites nothing that a more trusted one said:
+both stay. A doubtful fact is decided on by nobody: it is stored where no search finds it, tagged ``quarantined`` with
+the reason, for a person to look at; the same one again is counted, not stored twice.
 """
 
 from __future__ import annotations
@@ -18,15 +19,16 @@ from datetime import datetime
 
 import numpy as np
 
-from lamina.cube.cube import Header, Lineage, MemCube, Provenance, Scope, State
+from lamina.cube.cube import Header, Lineage, MemCube, Provenance, Scope, Source, State
 from lamina.cube.payload import TextPayload
 from lamina.store.base import Edge, Store, Transaction, Vector, Write
 from lamina.store.growing import Growing
 from lamina.store.index import ScopeIndex
 from lamina.text.base import Fact, Operation, Outcome, Updater
-from lamina.text.candidates import NEAREST, POOL, Candidate, find_nearest
+from lamina.text.candidates import NEAREST, POOL, TRUST, Candidate, find_nearest
 
 _MENTION = 0.05  # importance gained each time something is said again; ours
+_FIRST, _LAST = 1, 8  # turns a memory that was said often names; the others its older versions name
 QUARANTINED = "quarantined"
 _DOUBTS = uuid.UUID("b1f5c7a2-52b0-4c53-9f4e-2f7b8a3a9a10")  # ids of doubtful facts: one each scope and wording
 
@@ -66,6 +68,7 @@ class Decisions:
         operation = self._updater.decide(item.fact, observed, list(known.values()), self._nearest(item))
         if item.proposal is not None and self._stands(item.proposal, operation):
             operation = item.proposal
+        operation = _within_trust(operation, item)
         item.fact = operation.fact  # "switched from tea to coffee" is filed where tea was
         outcome = self._carry_out(operation, item)
         self._link(outcome, item)
@@ -128,12 +131,14 @@ class Decisions:
         return Outcome("DELETE", op.target, op.reason, previous=op.target)  # an ending; the news itself is kept
 
     def _mention(self, op: Operation, item: Candidate) -> Outcome:
-        """Said again: the memory keeps every turn it rests on, so that forgetting reaches them all."""
+        """Said again. The version names its first and last turns and no more, or what is often said would grow without
+        end; forgetting reaches the others through the versions before, which name them."""
         old = self._current(op)
         header = replace(
             old.header,
             version=old.header.version + 1,
-            provenance=replace(old.header.provenance, sources=(*old.header.provenance.sources, *item.sources)),
+            provenance=replace(old.header.provenance, sources=_bounded(old.header.provenance.sources, item.sources)),
+            trust=max(old.header.trust, item.trust, key=TRUST.index),
             importance=min(1.0, old.header.importance + _MENTION),
             expires=_later(old.header.expires, item.turn.header.expires),
             metadata={**old.header.metadata, **item.turn.header.metadata},
@@ -143,7 +148,7 @@ class Decisions:
 
     def _augment(self, op: Operation, item: Candidate) -> Outcome:
         old, new = self._current(op), self._fact_cube(item)
-        sources = (*old.header.provenance.sources, *new.header.provenance.sources)
+        sources = _bounded(old.header.provenance.sources, new.header.provenance.sources)
         header = replace(
             new.header,
             id=old.id,
@@ -219,7 +224,7 @@ class Decisions:
             ),
             lineage=Lineage(tuple((cube.id, cube.header.version) for cube in item.cited), "extract"),
             claim=fact.claim,
-            trust=turn.trust,
+            trust=item.trust,
             entities=fact.entities,
             keywords=fact.keywords,
             metadata=turn.metadata,
@@ -276,6 +281,20 @@ def _subject(cube: MemCube) -> str:
 def _since(cube: MemCube) -> datetime:
     """From when a memory holds: what it says itself, else when it was said."""
     return cube.header.valid_from or cube.header.recorded
+
+
+def _bounded(old: tuple[Source, ...], new: tuple[Source, ...]) -> tuple[Source, ...]:
+    """Sources of a memory with new ones: the first, and the last few (all of the new)."""
+    both = (*old, *new)
+    return both if len(both) <= _FIRST + _LAST else (*both[:_FIRST], *both[-max(_LAST, len(new)) :])
+
+
+def _within_trust(op: Operation, item: Candidate) -> Operation:
+    """The operation, or an addition where it would end or rewrite what a more trusted source said."""
+    harms = op.target is not None and op.kind in ("supersede", "close", "augment")
+    if op.target is None or not harms or TRUST.index(item.trust) >= TRUST.index(op.target.header.trust):
+        return op
+    return Operation("add", item.fact, f"From a less trusted source ({item.trust}) than what it is about: both stay.")
 
 
 def _later(old: datetime | None, new: datetime | None) -> datetime | None:

@@ -23,21 +23,18 @@ from lamina.text.base import Fact, Turn
 from lamina.text.english import attributes, families, idioms
 from lamina.text.english.clause import Clause, expand, parse
 from lamina.text.english.entities import entities, keywords, names_inside
-from lamina.text.english.lexicon import ADVERBS, FEMALE_KIN, MALE_KIN, OPENERS, RELATIONS, STOP, THIRD, words
+from lamina.text.english.lexicon import ADVERBS, OPENERS, RELATIONS, STOP, words
 from lamina.text.english.manner import HEARD, after_remark, polarity_of, reaches_me, settle
 from lamina.text.english.readings import Found
 from lamina.text.english.sentences import clauses, sentences
+from lamina.text.english.subjects import EMPTY_SUBJECTS, belongs_to_speaker, is_elliptic, may_own, subject_of
 from lamina.text.english.third_person import rewrite
-from lamina.text.english.verbs import form
 from lamina.text.time import TimeSpan, format_date, resolve
 
 _WORD = re.compile(r"\w[\w'’@.+-]*")
 # Openers that a fact can do without. "Right", "now" and the like may carry meaning at its head.
 _DROPPED = sorted(OPENERS - words("right now look listen sure guess sorry actually"), key=len, reverse=True)
 _OPENER = re.compile(rf"^(?:(?:{'|'.join(_DROPPED)})\b[,!.:;\s–—-]+)+", re.I)
-_EMPTY_SUBJECTS = THIRD | words("that this there these those you what everything who here")
-_NO_OWNER = words("you there it that this these those here what everything everyone")
-_ELLIPTIC = words("love like hate enjoy prefer miss adore need want hope can work live am")
 _REACTION = re.compile(
     r"\W*(?:(?:and|but|so|i'?m|i am|we'?re|that'?s|this is|it'?s|really|very|just|wow|oh|aww?|yeah|well|hey)\b[\s,]*)*"
     r"(?:glad|happy (?:for|to hear)|proud of|sorry|congrat\w*|good (?:luck|job|for|call|idea)|well done|sounds?|looks?"
@@ -149,14 +146,14 @@ class _Reader:
         if clause is None:
             found = attributes.contact(expanded, "")
             return _Part(start, end, None, found, self._turn.speaker, False)
-        implied = not clause.subject and _is_elliptic(clause, expanded, spoken)
+        implied = not clause.subject and is_elliptic(clause, expanded, spoken)
         owner, noun = attributes.split_subject("I" if implied else clause.subject)
         subject = self._subject(owner)
         found = self._find(clause, expanded, owner, noun) if subject else attributes.contact(expanded, noun)
         told = idioms.by_wording(expanded, clause) if found is None or not found.slot.startswith(_DATA) else None
         if told is not None:
             found = settle(told, clause)
-        if told is not None or (found is not None and _belongs_to_speaker(found, clause, owner, noun)):
+        if told is not None or (found is not None and belongs_to_speaker(found, clause, owner, noun)):
             subject = self._turn.speaker
         self._remember(owner, subject)
         return _Part(start, end, clause, found, subject or self._turn.speaker, implied)
@@ -169,27 +166,14 @@ class _Reader:
             or attributes.death(clause)
             or attributes.by_noun(clause, owner, noun, self._anchor)
         )
-        if found is None and noun == "" and owner.lower() not in _NO_OWNER and (owner or _told_to_me(clause)):
+        if found is None and noun == "" and may_own(owner, clause):
             found = families.by_verb(_capitalised(clause) if self._small else clause)
-        return settle(found, clause) if found is not None else None
+        if found is None or (clause.negated and found.slot.endswith(".also")):
+            return None
+        return settle(found, clause)
 
     def _subject(self, owner: str) -> str | None:
-        """Whom a clause is about, by name; ``None`` for a pronoun that nothing explains."""
-        low = owner.lower()
-        if low in ("i", "we", "", "me") or re.search(r"\b(?:and i|me and|i and|and me)\b", low):
-            return self._turn.speaker
-        if low in ("he", "she"):
-            kin = set((self._person or "").lower().split())
-            return None if kin & (FEMALE_KIN if low == "he" else MALE_KIN) else self._person
-        if low in ("you", "your"):
-            return self._other
-        if low in _EMPTY_SUBJECTS or low.split()[0] in ("what", "who", "how", "which"):
-            return self._turn.speaker if low in ("they", "that", "it", "there", "here", "this", "these") else None
-        if low.startswith(("my ", "our ")):
-            return f"{self._turn.speaker}'s {' '.join(owner.replace(',', '').split()[1:])}"
-        if owner[0].isupper() and low.split()[0] not in STOP | ADVERBS and all(w[0].isupper() for w in owner.split()):
-            return owner
-        return self._turn.speaker
+        return subject_of(owner, self._turn.speaker, self._other, self._person)
 
     def _remember(self, owner: str, subject: str | None) -> None:
         """ "My sister Ana called. She moved to Rome.": she is the last person who was the subject."""
@@ -219,7 +203,7 @@ class _Reader:
         if subject == "you" and self._other is None:
             return False
         own = part.implied or _OWN_WORD.search(text) is not None
-        if subject in _EMPTY_SUBJECTS:
+        if subject in EMPTY_SUBJECTS:
             return len(content) >= (3 if named else 4) and (own or named)
         if not (own or named or part.dated or _DEFINITE.match(subject)):
             return False  # about nobody in particular: "Exams are hard", "Being outside helps"
@@ -258,34 +242,6 @@ class _Reader:
 
 def _within(span: TimeSpan, part: _Part, offset: int) -> bool:
     return part.start <= offset + span.char_start and offset + span.char_end <= part.end
-
-
-def _belongs_to_speaker(found: Found, clause: Clause, owner: str, noun: str) -> bool:
-    """ "My wife is Ana", "Blue is my favourite colour": the slot is the speaker's, whatever the subject."""
-    if found.slot.startswith(("partner", "relative.")) and owner.lower().startswith(("my ", "our ")):
-        return attributes.kin_name(clause, owner) is not None or noun.endswith("name")
-    if clause.verb in ("die", "pass"):
-        return True
-    return noun == "" and bool(re.search(r"\b(?:my|our|home|me)\b", clause.rest)) and clause.verb == "be"
-
-
-def _is_elliptic(clause: Clause, text: str, spoken: bool) -> bool:
-    """Whether a clause without a subject means the speaker: "Moved to Rome", "and work at a bank" after "I live".
-
-    A base form is an order ("call me") unless it tells a feeling ("love hiking") or goes on with the speaker's.
-    """
-    first = next(
-        (w for w in re.findall(r"[a-z']+", text.lower()) if w not in ADVERBS and w not in OPENERS and w != "not"), ""
-    )
-    if re.match(r"(?:me|us|you|yourself|your)\b", clause.rest):
-        return False
-    if spoken or first in _ELLIPTIC or first in ("been", "had", "got", "would", "could", "can"):
-        return True
-    return form(first) in ("past", "participle") and clause.tense != "present"
-
-
-def _told_to_me(clause: Clause) -> bool:
-    return bool(re.match(r"me\b", clause.rest))
 
 
 def _capitalised(clause: Clause) -> Clause:

@@ -25,12 +25,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lamina.cube.cube import MemCube, Scope
-from lamina.errors import InvalidInput, NotFound
+from lamina.errors import NotFound
 from lamina.llm.base import ChatModel, Embedder
 from lamina.store.analysis import terms
 from lamina.store.base import Edge, Store, Transaction
 from lamina.store.index import IndexCache
 from lamina.store.lexical import LexicalIndex
+from lamina.text import checks
+from lamina.text.arguments import clean_text, positive
 from lamina.text.base import Connect, Hit, Outcome
 from lamina.text.english.entities import entities
 from lamina.text.graphs import prompted
@@ -38,8 +40,9 @@ from lamina.text.graphs.directory import ENTITY, Directories, Entity, entity_of
 from lamina.text.graphs.paths import Finder, Way
 from lamina.text.graphs.writing import GraphWriter
 from lamina.text.retrieval import HybridRetriever
+from lamina.text.transient import Transient
 
-MAX_HOPS = 2
+MAX_HOPS, MAX_REACHED = 2, 10_000
 SHARE = 5  # one hit in five may come by the graph
 _CONSIDERED = 8  # ways that are looked at for them
 
@@ -69,24 +72,28 @@ class Mem0Graph:
             said = prompted.read_all(self._llm, self._store, self._directories, scope, turns)
 
         def connect(tx: Transaction, outcomes: Sequence[Outcome]) -> None:
-            with self._directories.lock:
-                directory = self._directories.get(self._store, scope)
+            with self._directories.use(self._store, scope) as directory:
                 GraphWriter(tx, scope, directory, known, said).write(outcomes)
 
         return connect
 
     def mend(self, scope: Scope) -> None:
-        """Nothing to do: edges close, open and go with their evidence in the store itself."""
+        """Nothing to do: edges close, open and go with their evidence in the store itself.
+
+        A node keeps the spelling it was first written in ("ZORBAX"), as long as any evidence of that name is left in
+        another ("Zorbax"), also if the turn that brought the spelling is forgotten: to rename it would keep the old
+        version in history. Case, accents' code points, articles and the aliases of ``identity.key`` can survive so, no
+        other word; to be rid of them forget the node itself by its id.
+        """
 
     def _name_vectors(self, scope: Scope, turns: Sequence[MemCube]) -> dict[str, NDArray[np.float32]]:
         """Vectors of names in ``turns`` that are no entity yet."""
         if self._embedder is None:
             return {}
         names = dict.fromkeys(name for turn in turns for name in entities(turn.text))
-        with self._directories.lock:
-            directory = self._directories.get(self._store, scope)
+        with self._directories.use(self._store, scope) as directory:
             fresh = [name for name in names if not directory.named(name, scope)]
-        return dict(zip(fresh, self._embedder.encode(fresh), strict=True)) if fresh else {}
+        return dict(zip(fresh, Transient(self._embedder).encode(fresh), strict=True)) if fresh else {}
 
 
 class GraphRetriever:
@@ -123,8 +130,7 @@ class GraphRetriever:
         """The ``k`` best groups. See ``Retriever.search``."""
         asked = partial(self._hybrid.search, query, vector, store, scope, as_of=as_of, reference=reference)
         found = asked(k=k, allow=allow)
-        with self._directories.lock:
-            directory = self._directories.get(store, scope)
+        with self._directories.use(store, scope) as directory:
             index = self._indexes.get(store, scope)
             ways = Finder(store, scope, index, directory, query, vector, as_of).ways(found)
         ways = [way for way in ways if way.described]
@@ -188,12 +194,16 @@ class Graph:
 
     def entities(self, scope: Scope) -> list[Entity]:
         """Every open entity, in the order of their names."""
-        with self._directories.lock:
-            known = list(self._directories.get(self._store, scope))
+        checks.scope(scope)
+        with self._directories.use(self._store, scope) as directory:
+            known = list(directory)
         return sorted(known, key=lambda entity: (entity.key, entity.id))
 
     def relations(self, scope: Scope, *, as_of: datetime | None = None, closed: bool = False) -> list[Relation]:
         """Relations open now or at ``as_of``, oldest first; ``closed=True``: those that ended too."""
+        checks.scope(scope), checks.flag("closed", closed)
+        if as_of is not None:
+            checks.zoned("as_of", as_of)
         return self._resolved(scope, self._store.edges(scope, as_of=as_of, closed=closed))
 
     def neighbourhood(
@@ -204,10 +214,11 @@ class Graph:
         A short name that stands for one long one is that. Raises ``NotFound`` for an unknown name, ``InvalidInput`` for
         hops other than 1 and 2: a third step reaches most of a person's memory and explains nothing.
         """
-        if hops not in (1, MAX_HOPS):
-            raise InvalidInput(f"hops={hops!r:.20}: pass 1 or {MAX_HOPS}")
-        with self._directories.lock:
-            directory = self._directories.get(self._store, scope)
+        checks.scope(scope), positive("hops", hops, MAX_HOPS), positive("limit", limit, MAX_REACHED)
+        name = clean_text("name", name)
+        if as_of is not None:
+            checks.zoned("as_of", as_of)
+        with self._directories.use(self._store, scope) as directory:
             named = directory.named(name) or directory.mentioned(name.title())
         if not named:
             raise NotFound(f"name={name!r:.60}: no such entity. List them with entities(scope), or lamina graph.")
@@ -226,6 +237,8 @@ class Graph:
 
     def triplets(self, scope: Scope, query: str, *, limit: int = 5, as_of: datetime | None = None) -> list[Relation]:
         """The relations whose words resemble ``query`` most, by BM25 over triplets (Mem0's released reranking)."""
+        query = clean_text("query", query)
+        positive("limit", limit, MAX_REACHED)
         relations = self.relations(scope, as_of=as_of)
         words, rows = LexicalIndex(), np.arange(len(relations))
         alone = np.full((len(relations), 4), -1, np.int32)  # a triplet stands in no dialogue
@@ -237,8 +250,7 @@ class Graph:
 
     def _resolved(self, scope: Scope, edges: Sequence[Edge]) -> list[Relation]:
         """Edges between entities; edges between other memories (links, notes) are no relations."""
-        with self._directories.lock:
-            directory = self._directories.get(self._store, scope)
+        with self._directories.use(self._store, scope) as directory:
             known: dict[str, Entity | None] = {}
             for id in {id for edge in edges for id in (edge.source, edge.target)}:
                 known[id] = directory.get(id) or self._ended(id)

@@ -26,6 +26,7 @@ from lamina.text.candidates import Candidate, decide_ahead
 from lamina.text.decisions import Decisions, actor
 from lamina.text.pending import PendingQueue
 from lamina.text.prompted.draft import AheadUpdater, ConversationExtractor, Draft
+from lamina.text.prompted.instructions import is_person
 from lamina.text.prompted.reading import read
 from lamina.text.prompted.restoring import waiting
 
@@ -164,7 +165,7 @@ def _turn_cube(turn: Turn, batch: Batch) -> MemCube:
         expires=batch.expires,
         provenance=Provenance(),
         utterance=Utterance(turn.session, turn.ordinal, turn.speaker, turn.role),
-        trust=_TRUST.get(turn.role, "user"),
+        trust="user" if is_person(turn) else _TRUST.get(turn.role, "user"),
         metadata=batch.metadata,
     )
     return MemCube(header, TextPayload(turn.text))

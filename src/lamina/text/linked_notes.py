@@ -36,7 +36,7 @@ from lamina.text.base import Connect, Hit, Outcome
 from lamina.text.notes import linking
 from lamina.text.notes.construction import Draft, Rules, extend_tags, rarity
 from lamina.text.notes.evolution import MAX_EVOLUTIONS, OWN, learn, learners, may_learn, restored
-from lamina.text.notes.following import Expand, Step, is_relational, is_weak, steps
+from lamina.text.notes.following import Expand, Step, is_relational, is_weak, origins, steps
 from lamina.text.notes.planning import NoteState, Plan, Sessions, followed, new_note, stored_sessions
 from lamina.text.notes.prompted import Prompted
 from lamina.text.notes.ranking import NoteRanking, linked_hit, ranked, turn_of
@@ -44,7 +44,7 @@ from lamina.text.notes.register import Register, Registers
 from lamina.text.retrieval import HybridRetriever
 
 if TYPE_CHECKING:
-    from lamina.text.pipelines import Tools
+    from lamina.text.tools import Tools
 
 _MENDED = 64  # notes that one correction or forgetting may cost
 _CANDIDATES = 10  # nearest turns a model chooses links from, beside those the rules propose
@@ -325,14 +325,16 @@ class LinkedNotes:
             found = ranked(hits, notes.parts(hits))
             speakers = list(index.table.speakers)
         wish = self._expand if expand is None else expand
-        if not (wish is True or (wish == "auto" and (is_relational(query, speakers) or is_weak(found[:k])))):
-            return found[:k]
         heads = found[: max(1, -(-k // 2))]
         scores = {turn_of(hit): hit.score for hit in heads}
-        edges = store.edges(scope, list(scores), as_of=as_of) if scores else []
+        by_form = wish is True or is_relational(query, speakers) or is_weak(found[:k])
+        follow = set(scores) if by_form else origins(query, heads, speakers)
+        if wish is False or not follow:
+            return found[:k]
+        edges = store.edges(scope, [id for id in scores if id in follow], as_of=as_of)
         known = {turn_of(hit): hit for hit in found}
         led: list[Hit] = []
-        for step in steps(scores, edges):
+        for step in steps(scores, edges, follow):
             if len(heads) + len(led) == k:
                 break
             with index.lock:

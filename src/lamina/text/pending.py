@@ -10,23 +10,26 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from lamina.cube.cube import MemCube, Scope
 from lamina.errors import LLMUnavailable
 from lamina.llm.base import Embedder
 from lamina.store.base import Store, Transaction, Vector, Write
 from lamina.store.index import IndexCache
-from lamina.text.base import Outcome, Pipeline
+from lamina.text.base import Outcome, Pipeline, Turn
 from lamina.text.candidates import Candidate, decide_ahead
 from lamina.text.decisions import Decisions, actor
+from lamina.text.extraction import RulesExtractor
 from lamina.text.prompted.conversation import CONTEXT
-from lamina.text.prompted.draft import AheadUpdater, Draft
+from lamina.text.prompted.draft import AheadUpdater, ConversationExtractor, Draft, Reading
+from lamina.text.prompted.extraction import FALLBACK
 from lamina.text.prompted.reading import read
-from lamina.text.prompted.restoring import PENDING, as_turn, done, is_waiting
+from lamina.text.prompted.restoring import PENDING, as_turn, attempts, done, is_waiting, postponed
 
 _PAGE = 500
 _GIVE_UP = 3  # sessions in a row that the model does not answer: it is away, and not just upset by one of them
+_UNREADABLE = (ValueError, OverflowError)  # of an answer or a turn: numbers and dates that are none
 _LOG = logging.getLogger(__name__)
 
 
@@ -51,13 +54,17 @@ class PendingQueue:
     def retry(self, tenant: str) -> dict[str, int]:
         """Read all waiting turns of ``tenant``, each session in its order, until the model is found to be away.
 
-        ``{"extracted": turns read by this call, "waiting": turns that still wait}``.
+        ``{"extracted": turns read by this call, "waiting": turns that still wait}``. A pipeline without a model reads
+        none: they were promised to one. A session that failed is tried again after those that failed less often.
         """
         extracted = unanswered = 0
-        for scope, cubes in self._sessions(tenant):
+        asks = isinstance(self._pipeline.extractor, ConversationExtractor)
+        for scope, cubes in self._sessions(tenant) if asks else []:
             completed = self.complete(scope, cubes)
             extracted += len(completed.read)
             unanswered = unanswered + 1 if completed.problem is not None else 0
+            if completed.problem is not None:
+                self._postpone(next(cube for cube in cubes if cube.id not in completed.read))
             if unanswered == _GIVE_UP:
                 break
         return {"extracted": extracted, "waiting": sum(1 for _ in self._waiting(tenant))}
@@ -71,15 +78,37 @@ class PendingQueue:
             heard = [*before, *cubes[:at]][-CONTEXT:]
             turns, context = [as_turn(cube) for cube in cubes[at:]], [as_turn(cube) for cube in heard]
             try:
-                reading = read(self._pipeline.extractor, scope, turns, context)
-            except LLMUnavailable as error:
+                reading = self._read(scope, turns, context)
+                now = cubes[at : at + reading.count]
+                completed.outcomes += self._finish(scope, heard, now, reading.drafts, completed.read)
+            except (LLMUnavailable, *_UNREADABLE) as error:
                 _LOG.warning("%d turns wait for the model: %s", len(cubes) - at, error)
                 completed.problem = str(error)
                 break
-            now = cubes[at : at + reading.count]
-            completed.outcomes += self._finish(scope, heard, now, reading.drafts, completed.read)
             at += reading.count
         return completed
+
+    def _read(self, scope: Scope, turns: Sequence[Turn], context: Sequence[Turn]) -> Reading:
+        """As the pipeline reads. What upsets its reader is no reason to wait: the first turn is left to the rules."""
+        try:
+            return read(self._pipeline.extractor, scope, turns, context)
+        except _UNREADABLE as error:
+            _LOG.warning("rules take over: %s", error)
+        try:
+            drafts = read(RulesExtractor(), scope, turns[:1], context).drafts
+        except _UNREADABLE as error:
+            _LOG.warning("a turn is kept without facts: %s", error)
+            drafts = ()
+        return Reading(1, tuple(replace(each, fact=replace(each.fact, extractor=FALLBACK)) for each in drafts))
+
+    def _postpone(self, first: MemCube) -> None:
+        """Count that the session beginning with ``first`` could not be read, unless somebody else is at it."""
+        with self._store.transaction() as tx:
+            current = tx.newest(first.id)
+            if current is not None and current.header.version == first.header.version:
+                late = postponed(current)
+                write = Write(late, self._store.vector(first.id), actor="retry", action="wait", reason="no answer")
+                tx.revise(write, expect=current.header.version)
 
     # -- finding them ----------------------------------------------------------------------------
 
@@ -96,14 +125,16 @@ class PendingQueue:
                 return
 
     def _sessions(self, tenant: str) -> list[tuple[Scope, list[MemCube]]]:
-        """Waiting turns by scope and session; sessions by their first turn, turns by their place."""
+        """Waiting turns by scope and session; sessions that failed least come first, then by their first turn; turns
+        by their place."""
         groups: dict[tuple[Scope, str], list[MemCube]] = {}
         for cube in self._waiting(tenant):
             groups.setdefault((cube.header.scope, as_turn(cube).session), []).append(cube)
-        return [
+        sessions = [
             (scope, sorted(cubes, key=lambda cube: (cube.header.recorded, as_turn(cube).ordinal)))
             for (scope, _), cubes in groups.items()
         ]
+        return sorted(sessions, key=lambda session: max(map(attempts, session[1])))
 
     def _before(self, scope: Scope, first: MemCube) -> list[MemCube]:
         """The turns of its session that were said before ``first``, oldest first."""
@@ -173,4 +204,4 @@ def _of_newest(tx: Transaction, item: Candidate) -> Candidate | None:
     there = tuple(cube for cube in newest if cube is not None and cube.header.superseded is None)
     if len(there) < len(newest):
         return None
-    return Candidate(item.draft, there, item.vector, item.extractor, item.proposal)
+    return replace(item, cited=there)

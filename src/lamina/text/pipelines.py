@@ -6,24 +6,10 @@ One function a pipeline puts its parts together; nothing is imported before it i
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from lamina.errors import InvalidInput
-from lamina.llm.base import ChatModel, Embedder
-from lamina.store.base import Store
-from lamina.store.index import IndexCache
 from lamina.text.base import Pipeline
-
-
-@dataclass(frozen=True, slots=True)
-class Tools:
-    """What pipelines are built from. ``llm`` is ``None`` unless a capable model was configured: then rules work."""
-
-    store: Store
-    embedder: Embedder
-    indexes: IndexCache
-    llm: ChatModel | None = None
-    instructions: str | None = None  # what the owner asks a model to note or to leave out
+from lamina.text.tools import Tools
 
 
 def hybrid(tools: Tools) -> Pipeline:

@@ -25,7 +25,7 @@ def delete(store: Store, cube: MemCube, at: datetime) -> None:
     """Close a memory, its source turns, and the facts taken from it, in one transaction."""
     with store.transaction() as tx:
         tx.close(cube.id, at=at, reason="deleted by the user")
-        retire_sources(tx, cube, at, reason=f"source of the deleted memory {cube.id}")
+        retire_sources(store, tx, cube, at, reason=f"source of the deleted memory {cube.id}")
         retire_derived(store, tx, cube, at, reason=f"taken from the deleted turn {cube.id}")
 
 
@@ -41,7 +41,7 @@ def correct(store: Store, embedder: Embedder, old: MemCube, header: Header, text
     at = new.header.recorded
     with store.transaction() as tx:
         tx.revise(Write(new, vector, action="update"), expect=old.header.version)
-        retire_sources(tx, old, at, reason="corrected by the user", by=old.id)
+        retire_sources(store, tx, old, at, reason="corrected by the user", by=old.id)
         retire_derived(store, tx, old, at, reason=f"turn {old.id} was corrected")
         _disconnect(tx, old.id, at)
 
@@ -80,7 +80,7 @@ def restore(store: Store, cube: MemCube) -> list[MemCube]:
 def _closed_with(store: Store, cube: MemCube) -> list[MemCube]:
     """The turns a memory was taken from and the facts taken from it, if they were closed at the same moment."""
     header = cube.header
-    sources = [store.get(source.id) for source in header.provenance.sources]
+    sources = [store.get(id) for id in _sources(store, cube)]
     page = store.query(header.scope, {"recorded": header.recorded}, closed=True, limit=1000)
     taken = [one for one in page.cubes if any(source.id == cube.id for source in one.header.provenance.sources)]
     newest = [store.get(one.id) for one in taken]
@@ -118,10 +118,18 @@ def retire_derived(store: Store, tx: Transaction, cube: MemCube, at: datetime, *
         _retire(tx, id, at, reason=reason)
 
 
-def retire_sources(tx: Transaction, cube: MemCube, at: datetime, *, reason: str, by: str | None = None) -> None:
+def retire_sources(
+    store: Store, tx: Transaction, cube: MemCube, at: datetime, *, reason: str, by: str | None = None
+) -> None:
     """Close the turns a fact was taken from; ``by`` names what replaces them."""
-    for source in cube.header.provenance.sources:
-        _retire(tx, source.id, at, reason=reason, by=by)
+    for id in _sources(store, cube):
+        _retire(tx, id, at, reason=reason, by=by)
+
+
+def _sources(store: Store, cube: MemCube) -> list[str]:
+    """Every turn that any version of a memory was taken from: a version names only some of very many."""
+    versions = store.versions(cube.id)
+    return list(dict.fromkeys(source.id for one in versions for source in one.header.provenance.sources))
 
 
 def forget(store: Store, embedder: Embedder, ids: Sequence[str], *, reason: str) -> list[str]:

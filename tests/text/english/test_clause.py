@@ -20,6 +20,15 @@ Tom and I are divorced | Tom and I | be | divorced | present |
 My husband and I celebrated | My husband and I | celebrate |  | past |
 I've got two cats | I | have | two cats | present |
 I got married | I | get | married | past |
+Will works at Apple | Will | work | at Apple | present |
+Hope lives in Hope | Hope | live | in Hope | present |
+Hope you are well | you | be | well | present |
+Will no longer works at Apple | Will | work | at Apple | present | ne
+May is my sister | May | be | my sister | present |
+Ana no longer works at Acme | Ana | work | at Acme | present | ne
+I'm no longer working at Acme | I | work | at Acme | present | ne
+Bob Smith now works for Zentra | Bob Smith | work | for Zentra | present |
+Dr. Smith never works here | Dr. Smith | work | here | present | n
 Moved to Rome | | move | to Rome | past |
 I don't like sushi | I | like | sushi | present | n
 I don't like sushi anymore | I | like | sushi anymore | present | ne

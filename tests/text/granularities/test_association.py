@@ -100,3 +100,17 @@ def test_vectors_of_another_encoder_are_refused_and_change_nothing() -> None:
     for how in ({"candidates": 0}, {"first": 0}):
         with pytest.raises(InvalidInput):
             AssociationGraph(**how)
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 1000), st.integers(1, 14), st.data())
+def test_many_at_once_and_cut_back_is_one_by_one(seed: int, count: int, data: st.DataObject) -> None:
+    vectors, graph = sessions(seed, count), AssociationGraph()
+    at, keep = data.draw(st.integers(1, count)), data.draw(st.integers(0, count))
+    graph.extend(vectors[:at])
+    if at < count:
+        graph.extend(vectors[at:])
+    graph.truncate(keep)
+    single = built(vectors[:keep])
+    assert as_set(graph) == as_set(single)
+    assert len(graph) == keep and np.array_equal(graph.nodes, vectors[:keep].reshape(-1, 24))

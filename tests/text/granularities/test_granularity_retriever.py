@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,12 +20,13 @@ from lamina import Memory
 from lamina.bench.synthetic import WordVectors
 from lamina.cube.cube import Header, MemCube, Provenance, Scope, Source, Utterance
 from lamina.cube.payload import TextPayload
+from lamina.errors import NotFound
 from lamina.settings import Settings
 from lamina.store.base import Write
 from lamina.store.index import IndexCache
 from lamina.store.sqlite import SqliteStore
 from lamina.text.base import Hit
-from lamina.text.granularities.following import FollowedSessions, session_name
+from lamina.text.granularities.following import FollowedSessions, SessionVectors, session_name
 from lamina.text.granularities.retriever import SESSION, GranularityRetriever
 from lamina.text.retrieval import HybridRetriever
 
@@ -178,7 +180,7 @@ def test_following_gives_what_starting_anew_does(steps: list[tuple[str, int]]) -
     with SqliteStore(":memory:", durable=False) as store:
         desk = Desk(store)
         desk.fill(6)
-        now, past = FollowedSessions(desk.embedder), FollowedSessions(desk.embedder)
+        now, past = FollowedSessions(SessionVectors(desk.embedder)), FollowedSessions(SessionVectors(desk.embedder))
         open_ids = [f"ann-s{n}-{turn}" for n in range(6) for turn in range(3)]
         for at, (step, pick) in enumerate(steps):
             topic = list(TOPICS.values())[pick % 4]
@@ -195,8 +197,10 @@ def test_following_gives_what_starting_anew_does(steps: list[tuple[str, int]]) -
                         tx.forget([id])
             when = T0 + timedelta(days=pick)
             state(desk, past, as_of=when)
-            assert state(desk, now) == state(desk, FollowedSessions(desk.embedder))
-            assert state(desk, past, as_of=when) == state(desk, FollowedSessions(desk.embedder), as_of=when)
+            assert state(desk, now) == state(desk, FollowedSessions(SessionVectors(desk.embedder)))
+            assert state(desk, past, as_of=when) == state(
+                desk, FollowedSessions(SessionVectors(desk.embedder)), as_of=when
+            )
 
 
 def test_a_new_turn_encodes_only_its_own_session(desk: Desk) -> None:
@@ -207,7 +211,71 @@ def test_a_new_turn_encodes_only_its_own_session(desk: Desk) -> None:
     assert len(desk.embedder.encoded) == before
     desk.say("s7", "One more thing.", start=9, day=8)
     desk.ask("bread")
-    assert len(desk.embedder.encoded) == before + 3
+    fresh = desk.embedder.encoded[before:]  # its text, and what became other words of summary and keywords
+    assert 1 <= len(fresh) <= 3 and "One more thing." in fresh[0]
+
+
+def test_an_early_change_encodes_no_later_session_again(desk: Desk) -> None:
+    desk.fill(12)
+    desk.ask("boat")
+    before = len(desk.embedder.encoded)
+    desk.say("s0", "One more thing.", start=9, day=8)
+    desk.ask("boat")
+    fresh = desk.embedder.encoded[before:]
+    texts = [text for text in fresh if text.startswith("[")]  # sessions and summaries; keywords may differ anywhere
+    assert 1 <= len(texts) <= 2 and "One more thing." in texts[0]
+    assert state(desk, desk.retriever._of(desk.indexes.get(desk.store, ANN)).now) == state(
+        desk, FollowedSessions(SessionVectors(desk.embedder))
+    )
+
+
+def test_the_past_uses_the_vectors_of_the_present(desk: Desk) -> None:
+    desk.fill(8)
+    desk.ask("boat")
+    before = len(desk.embedder.encoded)
+    for day in (20, 2, 20, 5):
+        desk.ask("boat", as_of=T0 + timedelta(days=day))
+    assert len(desk.embedder.encoded) == before
+
+
+def test_vectors_are_bounded_and_keep_no_text() -> None:
+    embedder = Keeping()
+    vectors = SessionVectors(embedder, limit=3)
+    texts = ["canary one", "canary two", "canary one", "canary three", "canary four"]
+    assert np.array_equal(vectors.encode(texts), WordVectors().encode(texts))
+    assert len(vectors) == 3
+    assert not embedder.kept
+    assert "canary" not in repr(vars(vectors))
+    embedder.encoded.clear()
+    vectors.encode(["canary three"])
+    assert not embedder.encoded
+    vectors.encode(["canary one"])  # the least recently used had gone
+    assert embedder.encoded == ["canary one"]
+
+
+def test_vectors_of_what_was_forgotten_go_though_no_session_holds_it_any_more(desk: Desk) -> None:
+    """A turn is ended, its session followed without it; then another process forgets it: its vectors must go, too."""
+    desk.fill()
+    (id,) = desk.say("secret", "qqzzxxkk", day=30)
+    desk.say("secret", "Something else.", start=1, day=30)
+    desk.ask("code")
+    index = desk.indexes.get(desk.store, ANN)
+    vectors = desk.retriever._of(index).now._vectors
+    with desk.store.transaction() as tx:
+        tx.close(id, at=T0 + timedelta(days=40))
+    desk.ask("code")
+    old = dict(vectors._vectors)
+    with desk.store.transaction() as tx:
+        tx.forget([id])
+    index.sync(desk.store)
+    desk.retriever._of(index).past.drop_forgotten(index)
+    assert not len(vectors)
+    assert old
+    desk.ask("code")
+    kept = desk.retriever._of(desk.indexes.get(desk.store, ANN)).now._vectors
+    secret = WordVectors().encode(["[Ben]: qqzzxxkk\n[Ann]: Something else."])[0]
+    assert any(np.allclose(vector, secret) for vector in old.values())
+    assert not any(np.allclose(vector, secret) for vector in kept._vectors.values())
 
 
 def test_nothing_forgotten_stays(desk: Desk) -> None:
@@ -277,7 +345,7 @@ def test_turns_stored_without_vectors_are_encoded(desk: Desk) -> None:
     cubes = [desk._turn(f"s{n}", text, 0, ANN, n) for n, text in enumerate(TOPICS.values())]
     with desk.store.transaction() as tx:
         tx.insert([Write(cube) for cube in cubes])
-    scores = state(desk, FollowedSessions(desk.embedder), "sourdough bread")
+    scores = state(desk, FollowedSessions(SessionVectors(desk.embedder)), "sourdough bread")
     assert next(iter(scores)) == session_name(cubes[1])
     assert len(scores) == 4
 
@@ -306,7 +374,7 @@ def test_searches_in_threads_meet_writes_and_forgetting(desk: Desk) -> None:
         thread.join()
     assert not failures
     now = desk.retriever._of(desk.indexes.get(desk.store, ANN)).now
-    assert state(desk, now) == state(desk, FollowedSessions(desk.embedder))
+    assert state(desk, now) == state(desk, FollowedSessions(SessionVectors(desk.embedder)))
 
 
 def test_behind_the_front_door_forgetting_leaves_nothing(tmp_path: Path) -> None:
@@ -328,3 +396,21 @@ def test_behind_the_front_door_forgetting_leaves_nothing(tmp_path: Path) -> None
         assert "qqzzxxkk" not in _everything(retriever)
         assert not [text for text in embedder.kept if "qqzzxxkk" in text]
         assert "qqzzxxkk" not in str(memory.search("What is the code word?", user_id="ann"))
+
+
+def test_forgetting_what_was_deleted_before_leaves_nothing(tmp_path: Path) -> None:
+    """Deleting is a retraction: sessions follow at the next search. Forgetting waits for no search."""
+    with Memory(tmp_path / "m.db", embedder=Keeping(), settings=Settings(durable=False), pipeline="memgas") as memory:
+        retriever = memory.pipeline.retriever
+        assert isinstance(retriever, GranularityRetriever)
+        added = memory.add("The code word is qqzzxxkk.", user_id="ann", timestamp=T0)
+        for when in (None, T0 + timedelta(days=1)):
+            memory.search("code", filters={"user_id": "ann"}, as_of=when)
+        assert "qqzzxxkk" in _everything(retriever)
+        memory.delete_all(user_id="ann")
+        for row in added["results"]:
+            with suppress(NotFound):  # a fact goes with its turn
+                memory.forget(row["id"])
+        gc.collect()
+        assert "qqzzxxkk" not in _everything(retriever)
+        assert not [found for followed in retriever._followed.values() for found in followed.now._vectors._vectors]

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from lamina.text.granularities.mixture import accept_set
+from lamina.text.granularities.mixture import accept_set, accept_sets
 
 
 def reference(values: list[float]) -> list[bool]:
@@ -51,14 +51,35 @@ def test_it_labels_separated_scores_as_the_reference_does(seed: int) -> None:
 
 @settings(max_examples=50)
 @given(st.integers(0, 500), st.integers(3, 40), st.floats(0.0, 0.4))
-def test_the_best_score_is_accepted_or_the_upper_component_is_the_narrow_one(seed: int, size: int, gap: float) -> None:
+def test_the_best_score_is_accepted_whatever_the_order_and_the_zero(seed: int, size: int, gap: float) -> None:
     scores = mixed(seed, size, gap)
     taken = accept_set(scores)
     assert taken.shape == scores.shape
-    assert taken.any()
+    assert taken[scores.argmax()]
     shift, order = accept_set(scores + 1.0), np.random.default_rng(seed).permutation(size)
     assert accept_set(scores[order]).tolist() == taken[order].tolist()  # order does not matter
     assert shift.tolist() == taken.tolist()  # nor where zero is
+
+
+@pytest.mark.parametrize("min_gap", [0.0, 1.0])
+def test_no_score_is_accepted_while_a_higher_one_is_not(min_gap: float) -> None:
+    """Skewed scores make one component wide: it is likelier at both ends."""
+    rng = np.random.default_rng(1)
+    sets = np.concatenate([rng.gamma(2, 0.1, (300, 30)), rng.normal(0.4, 0.1, (300, 30)), rng.beta(2, 5, (300, 30))])
+    for scores, taken in zip(sets, accept_sets(sets, min_gap=min_gap), strict=True):
+        assert taken.any()
+        assert taken.all() or scores[taken].min() > scores[~taken].max()
+
+
+def test_sets_side_by_side_are_sets_one_by_one() -> None:
+    rng = np.random.default_rng(2)
+    sets = rng.normal(0.4, 0.1, (40, 30))
+    sets[7] = 0.5
+    for min_gap in (0.0, 1.0):
+        together = accept_sets(sets, min_gap=min_gap)
+        assert together.tolist() == [accept_set(scores, min_gap=min_gap).tolist() for scores in sets]
+    assert accept_sets(np.empty((0, 30))).shape == (0, 30)
+    assert accept_sets(np.empty((3, 0))).shape == (3, 0)
 
 
 @pytest.mark.parametrize("scores", [[], [0.3], [0.1, 0.9], [0.5] * 7, [0.5, 0.5 + 1e-7, 0.5]])

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from lamina.text.granularities.summaries import extract_keywords, extract_summary
+import math
+
+import numpy as np
+import pytest
+
+from lamina.text.granularities.summaries import _centrality, extract_keywords, extract_summary
 
 TALK = (
     "[Ann]: The marathon training is going well. Wow!",
@@ -28,6 +33,42 @@ def test_little_is_taken_over_whole_and_nothing_makes_nothing() -> None:
     assert extract_summary(("no speaker here",)) == "no speaker here"
     assert extract_summary(("[Ann]: ",)) == ""
     assert extract_summary(()) == ""
+
+
+def textrank(bags: list[set[str]]) -> list[float]:
+    """The walk over the whole matrix, written out."""
+    size = len(bags)
+    weight = [
+        [
+            len(one & two) / (math.log(1 + len(one)) + math.log(1 + len(two))) if i != j and one & two else 0.0
+            for j, two in enumerate(bags)
+        ]
+        for i, one in enumerate(bags)
+    ]
+    total = [max(sum(row), 1e-12) for row in weight]
+    rank = [1 / size] * size
+    for _ in range(50):
+        given = [value / out for value, out in zip(rank, total, strict=True)]
+        rank = [0.15 / size + 0.85 * sum(w * v for w, v in zip(row, given, strict=True)) for row in weight]
+    return rank
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_centrality_is_the_walk_over_the_whole_matrix(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    words = [f"w{n}" for n in range(25)]
+    bags = [set(rng.choice(words, rng.integers(0, 9)).tolist()) for _ in range(30)]
+    assert _centrality(bags) == pytest.approx(textrank(bags), abs=1e-12)
+
+
+def test_sentences_without_words_are_ranked_like_any_other() -> None:
+    assert extract_summary(("?!",) * 9, limit=3) == "?!\n?!\n?!"
+
+
+def test_a_long_talk_fits_the_memory() -> None:
+    """20,000 sentences: every pair of them would take 3 GB."""
+    talk = [f"[Ann]: alpha{n % 97} beta{n % 89} gamma{n % 83} delta{n % 79}." for n in range(20_000)]
+    assert len(extract_summary(talk).split("\n")) == 5
 
 
 def test_rare_words_come_first() -> None:

@@ -25,7 +25,7 @@ def read(text: str) -> list[Triplet]:
     ("text", "expected"),
     [
         ("I work at Acme.", "Dana works_at Acme"),
-        ("I flew to New York last year.", "Dana fly_to New York"),
+        ("I flew to New York last year.", "Dana visited New York"),
         ("My mentor is Bob Reed.", "Dana mentor Bob Reed"),
         ("Ana's mentor is Bob Reed.", "Ana mentor Bob Reed"),
         ("Bob Reed is Ana's mentor.", "Ana mentor Bob Reed"),
@@ -36,6 +36,10 @@ def read(text: str) -> list[Triplet]:
         ("I had lunch with Ana and Ana's mentor Bob Reed.", "Ana mentor Bob Reed"),
         ("Bob Reed mentors Ana.", "Bob Reed mentor Ana"),
         ("Kelvor Labs hired Bob Reed last year.", "Kelvor Labs hire Bob Reed"),
+        ("Élodie's mentor is Óscar Núñez.", "Élodie mentor Óscar Núñez"),
+        ("Анна's mentor is Иван Петров.", "Анна mentor Иван Петров"),
+        ("Łukasz is the rival of Şule.", "Şule rival Łukasz"),
+        ("Ana says Bob Reed is a wonderful muse.", "Ana named_with Bob Reed"),
         ("I don't like football.", "Dana dislikes football"),
         ("I speak Spanish.", "Dana speaks Spanish"),
         ("I met Tom at the Lake District.", "Dana meet_at Lake District"),
@@ -72,7 +76,8 @@ def test_nothing_is_connected_by(text: str) -> None:
 
 
 def test_hearsay_counts_half() -> None:
-    (triplet,) = read("Tom says Anna lives in Oslo.")
+    triplet, together = read("Tom says Anna lives in Oslo.")
+    assert together.text == "Tom named_with Anna", "who says so is joined to nothing else"
     assert (triplet.text, triplet.weight) == ("Anna lives_in Oslo", REPORTED)
 
 

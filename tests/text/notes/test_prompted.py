@@ -88,7 +88,7 @@ def test_the_model_writes_links_and_evolves(store: SqliteStore) -> None:
     assert plan.context == "Lena booked a week in Lisbon"
     assert "[0]" in model.asked[2] and PLAN in model.asked[2]
     (edge,) = notes.links(news.id)
-    assert (edge.relation, edge.target, edge.reason) == ("contrasts", plan.id, "the plan did not hold")
+    assert (edge.relation, edge.target, edge.reason) == ("contrasts", plan.id, "by a model; both mention lisbon, week")
     now = notes.get(plan.id)
     assert now.version == 2 and now.content == PLAN and "cancelled" in now.tags and news.id in now.because
     assert notes.connector.counts == {"unknown_ids": 0, "ungrounded": 0}

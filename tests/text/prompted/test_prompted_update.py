@@ -75,6 +75,40 @@ def test_a_noop_that_would_lose_a_number_is_no_decision(tmp_path: Path) -> None:
     assert new[0] in world_after(tmp_path, verdict, old, new).facts()
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (("Alice loves tea.", "I love tea."), ("Alice hates tea.", "I hate tea.")),
+        (("Alice drinks tea.", "I drink tea."), ("Alice does not drink tea.", "I do not drink tea.")),
+        (("Alice rows the kayak.", "I row the kayak."), ("Alice sold the kayak.", "I sold the kayak.")),
+    ],
+)
+def test_a_noop_that_would_lose_a_word_or_a_denial_is_no_decision(
+    tmp_path: Path, old: tuple[str, str], new: tuple[str, str]
+) -> None:
+    assert new[0] in world_after(tmp_path, decided({"fact": 0, "event": "NOOP", "id": 0}), old, new).facts()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (
+            ("Alice is allergic to penicillin.", "I am allergic to penicillin."),
+            ("Alice bought a lamp.", "I bought a lamp."),
+        ),
+        (
+            ("Bob owns a kayak.", "Bob owns a kayak."),
+            ("Alice sold a kayak.", "I sold a kayak."),
+        ),
+    ],
+)
+def test_a_delete_of_what_is_about_something_else_is_no_decision(
+    tmp_path: Path, old: tuple[str, str], new: tuple[str, str]
+) -> None:
+    world = world_after(tmp_path, decided({"fact": 0, "event": "DELETE", "id": 0}), old, new)
+    assert sorted(world.facts()) == sorted([old[0], new[0]])
+
+
 def test_a_noop_counts_as_said_again(tmp_path: Path) -> None:
     verdict = decided({"fact": 0, "event": "NOOP", "id": 0})
     new = ("Alice is fond of Chinese food from Mama Wu.", "I am fond of Chinese food from Mama Wu.")

@@ -74,14 +74,38 @@ def test_only_what_was_said_stays_in_it(tmp_path: Path) -> None:
     assert cube is not None and cube.text == "Alice had fun on kayak trip 3."
 
 
-def test_silence_and_junk_leave_the_old_one(tmp_path: Path) -> None:
+def test_silence_and_junk_leave_the_old_one_and_it_is_asked_again_ten_turns_later(tmp_path: Path) -> None:
     model = Model(failed(503), failed(503), "Alice had fun on kayak trip 3.")
     with serving(model) as server:
         world = world_of(tmp_path, server.url)
-        talk(world, 1, 13)
+        talk(world, 1, 29)
         assert world.store.get(summary_id(ALICE)) is None and world.waiting() == []
-        talk(world, 13, 15)
+        assert len(model.summaries) == 1  # asked at turn 10 and at turn 20
+        talk(world, 29, 31)
     assert world.store.get(summary_id(ALICE)) is not None
+
+
+def test_after_a_long_silence_every_turn_enters_oldest_first(tmp_path: Path) -> None:
+    world = world_of(tmp_path, "http://127.0.0.1:9/v1")
+    texts = [f"Kayak trip number {n} was fun." for n in range(1, 51)]
+    world.say(*texts)
+    model = Model(*["Alice had fun on kayak trip 3."] * 9)
+    with serving(model) as server:
+        world = world_of(tmp_path, server.url)
+        assert world.retry() == {"extracted": 50, "waiting": 0}
+    covered = [id for v in world.store.versions(summary_id(ALICE)) for id, _ in v.header.lineage.derived_from]
+    assert covered == [turn.id for turn in world.turns()]
+    assert 9 - len(model.summaries) == 5  # questions
+
+
+def test_a_backlog_of_turns_that_were_read_before_enters_too(tmp_path: Path) -> None:
+    model = Model(*[failed(503)] * 4, *["Alice had fun on kayak trip 3."] * 3)
+    with serving(model) as server:
+        world = world_of(tmp_path, server.url)
+        turns = talk(world, 1, 53)  # asked in vain at 10, 20, 30 and 40; at 50 and 52 about twenty each
+    versions = world.store.versions(summary_id(ALICE))
+    covered = [id for version in versions for id, _ in version.header.lineage.derived_from]
+    assert covered == [turn.id for turn in turns[: len(covered)]] and len(covered) == 40
 
 
 def test_forgetting_a_turn_forgets_the_summary_and_deleting_one_retires_it(tmp_path: Path) -> None:

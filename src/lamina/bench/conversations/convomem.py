@@ -16,12 +16,14 @@ Accuracies on a generated history are never comparable with the paper's: other q
 from __future__ import annotations
 
 import json
+import math
 import random
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ from lamina.llm.base import ChatModel, Message
 from lamina.text.context_strategies import shown
 
 SIZES = (2, 6, 10, 30, 70, 150, 300)
+START = datetime(2024, 1, 1, 9, tzinfo=UTC)  # the data has no dates: one conversation a day
 _MOST_ITEMS = 100  # in one case
 _JUDGE = (
     "You grade an answer about earlier conversations. Reply RIGHT if it says everything that the reference says, "
@@ -89,6 +92,16 @@ class _EvidenceFile(BaseModel):
 _FILE: TypeAdapter[_EvidenceFile | TestCase | list[TestCase]] = TypeAdapter(_EvidenceFile | TestCase | list[TestCase])
 
 
+def role(speaker: str) -> str:
+    """Published speakers are User and Assistant; anybody else is a person."""
+    return "assistant" if speaker.strip().casefold() == "assistant" else "user"
+
+
+def files_of(path: Path) -> list[Path]:
+    """A file, or the JSON files of a folder in order of their names."""
+    return sorted(path.rglob("*.json")) if path.is_dir() else [path]
+
+
 def load_convomem(path: Path | str) -> list[TestCase]:
     """The cases of a published file, or of every JSON file in a folder, in order of their names.
 
@@ -96,7 +109,7 @@ def load_convomem(path: Path | str) -> list[TestCase]:
     ``InvalidInput`` for a file that is missing or of another shape.
     """
     place = Path(path)
-    files = sorted(place.rglob("*.json")) if place.is_dir() else [place]
+    files = files_of(place)
     if not files:
         raise InvalidInput(f"path={str(path)!r} holds no .json file: give a published file or folder of ConvoMem")
     return [case for file in files for case in _cases(file)]
@@ -191,6 +204,7 @@ class Reply:
     strategy: str = ""
 
 
+Read = Callable[[tuple[Message, ...]], str]  # messages to an answer
 Ask = Callable[[str], Reply]
 Answerer = Callable[[TestCase], AbstractContextManager[Ask]]  # opened once a case: index once, ask often
 Judge = Callable[[EvidenceItem, str], bool]
@@ -255,8 +269,8 @@ def summary(rows: Sequence[Asked]) -> dict[str, Any]:
         "recall_all": sum(row.all_found for row in rows) / len(rows),
         "accuracy": sum(judged) / len(judged) if judged else None,
         "tokens": sum(row.tokens for row in rows) / len(rows),
-        "ms_p50": 1e3 * times[len(times) // 2],
-        "ms_p90": 1e3 * times[int(0.9 * (len(times) - 1))],
+        "ms_p50": 1e3 * times[math.ceil(0.5 * len(times)) - 1],
+        "ms_p90": 1e3 * times[math.ceil(0.9 * len(times)) - 1],
         "strategies": dict(Counter(row.strategy for row in rows if row.strategy)),
     }
 

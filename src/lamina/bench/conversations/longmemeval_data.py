@@ -12,7 +12,8 @@ when the buffer holds all of it. The buffer doubles while an instance does not f
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -88,7 +89,7 @@ def read_longmemeval(path: Path | str) -> Iterator[Instance]:
     file = Path(path)
     name = f"LongMemEval file {str(file)!r}"
     try:
-        with file.open(encoding="utf-8") as stream:
+        with file.open(encoding="utf-8-sig") as stream:
             for place, record in enumerate(_records(_Buffer(stream), name)):
                 yield _instance(record, f"{file.name}[{place}]")
     except (OSError, UnicodeDecodeError) as error:
@@ -144,4 +145,14 @@ def _instance(record: Any, where: str) -> Instance:
     lengths = {len(instance.haystack_session_ids), len(instance.haystack_dates), len(instance.haystack_sessions)}
     if len(lengths) != 1:
         raise InvalidInput(f"{where} has {sorted(lengths)} session ids, dates and sessions: expected as many of each")
-    return instance
+    return instance.model_copy(update={"haystack_session_ids": _distinct(instance.haystack_session_ids)})
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """A session id that comes again is told apart as ``id~2``: two sessions are two, whatever they are called."""
+    seen: Counter[str] = Counter()
+    found = []
+    for name in names:
+        seen[name] += 1
+        found.append(name if seen[name] == 1 else f"{name}~{seen[name]}")
+    return found

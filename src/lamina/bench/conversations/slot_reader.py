@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from lamina.bench.conversations.convomem import EvidenceItem
-from lamina.bench.conversations.convomem_generator import FRAMES, UNKNOWN, Frame
+from lamina.bench.conversations.convomem_frames import FRAMES, Frame
+from lamina.bench.conversations.convomem_generator import UNKNOWN
 from lamina.llm.base import Message
 
 _LINE = re.compile(r'^(\w+), [^:]+: "(.*)"$', re.M)

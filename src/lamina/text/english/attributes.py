@@ -10,17 +10,21 @@ import re
 from datetime import datetime
 
 from lamina.text.english.clause import Clause
+from lamina.text.english.letters import UPPER
 from lamina.text.english.lexicon import CATEGORIES, PARTNERS, RELATIONS, words
+from lamina.text.english.limits import leaves_room
 from lamina.text.english.readings import NAME, PERSON, PHRASE, VAGUE_FAVOURITE, Found, head_noun
 from lamina.text.english.slots import normal, stem
 from lamina.text.time import resolve
 
-_OWNER = re.compile(r"^(?P<owner>(?:[Mm]y|[Oo]ur) (?:[\w-]+ ){0,2}?[\w-]+|[A-Z][\w-]+)'s? (?P<noun>[\w' -]+)$")
+_OWNER = re.compile(rf"^(?P<owner>(?:[Mm]y|[Oo]ur) (?:[\w-]+ ){{0,2}}?[\w-]+|[{UPPER}][\w-]+)'s? (?P<noun>[\w' -]+)$")
 _OWN = re.compile(r"^(?:[Mm]y|[Oo]ur) (?:(?:new|current|own|personal|main|full|home) )*(?P<noun>[\w' -]+)$")
 _KIND = words("work office school business company university uni")
 _FAVOURITE = re.compile(
     r"^(?:all-time |absolute |new |current )*fav(?:e|ou?rite)? (?P<n>[\w' -]+)$|^go-to (?P<g>[\w' -]+)$"
 )
+_PARTLY = re.compile(r"\s*(?:in|for|at|on|when|as|during|among|with)\b")
+_IS_KIN = re.compile(rf"(?:my|our) (?:[a-z]+ )?(?P<kin>{'|'.join(sorted(RELATIONS))})(?=[\s.!]*$| now\b| these days\b)")
 _AFTER_FAVOURITE = "now|these|at|right|ever|of|by"
 _FAVOURITE_REST = re.compile(
     r"\bmy (?:all-time |absolute |new |current )*fav(?:e|ou?rite)? "
@@ -33,7 +37,7 @@ _NAMED = re.compile(rf"^(?:called |named )?{PERSON}(?=[\s.,!;]*(?:$|and\b|now\b)
 _BIRTHDAY = words("birthday birth_date birthdate date_of_birth dob")
 _BORN = re.compile(r"born (?:on|in) (?:the )?$")
 # "I meant Austin, not Boston": both are names or numbers, so that "it's coffee, not tea" corrects nothing.
-_DATUM = r"(?:[A-Z+\d][\w'@.+-]*\w)(?: [A-Z\d][\w'.-]*\w)*"
+_DATUM = rf"(?:[{UPPER}+\d][\w'@.+-]*\w)(?: [{UPPER}\d][\w'.-]*\w)*"
 _CORRECTED = re.compile(
     r"\b(?:I (?:meant|mean)|(?:it|that) (?:is|was|should be|should have been)|make (?:it|that))"
     rf" (?:in |at |on )?(?P<v>{_DATUM}),? (?:and )?not (?:in |at |on )?(?P<x>{_DATUM})(?=[\s.,!]*$)"
@@ -73,7 +77,7 @@ _STREET = (
     "Street|St|Avenue|Ave|Road|Rd|Lane|Ln|Drive|Dr|Court|Ct|Close|Boulevard|Blvd|Way|Place|Pl|Square|Sq|Terrace|Crescent|Hill"
     "|Row|Gardens|Grove|Parkway|Highway|Walk|Mews"
 )
-_ADDRESS = re.compile(rf"\b\d{{1,5}}[A-Za-z]? (?:[A-Z][\w'.]+ ){{1,3}}(?:{_STREET})\b")
+_ADDRESS = re.compile(rf"\b\d{{1,5}}[A-Za-z]? (?:[{UPPER}][\w'.]+ ){{1,3}}(?:{_STREET})\b")
 _DATA = re.compile(r"[\d@]", re.A)
 _MINE = re.compile(
     r"\bme\b|\bI am\b|\bI (?:have|use|changed|live|moved|gave up)\b|\bfrom now on\b|\bwe (?:are|live|moved|have)\b"
@@ -141,7 +145,7 @@ def death(clause: Clause) -> Found | None:
     """ "Our dog Rex died": what is known of Rex as a living pet ends."""
     if clause.verb != "die" and not (clause.verb == "pass" and re.match(r"away\b", clause.rest)):
         return None
-    named = re.findall(r"(?<!^)\b[A-Z][\w-]+|^(?!My\b|Our\b|The\b|I\b|We\b)[A-Z][\w-]+", clause.subject)
+    named = re.findall(rf"(?<!^)\b[{UPPER}][\w-]+|^(?!My\b|Our\b|The\b|I\b|We\b)[{UPPER}][\w-]+", clause.subject)
     own = clause.subject.lower().startswith(("my ", "our "))
     value = named[-1] if named else head_noun(clause.subject) if own and "'s" not in clause.subject else ""
     return Found("ended", normal(value), "end", negative=True) if value else None
@@ -202,7 +206,9 @@ def _favourite(thing: str, rest: str) -> Found | None:
     if m is None or not key or key.split()[0] in VAGUE_FAVOURITE:
         return None
     slot = " ".join(s for s in (stem(w) for w in key.split()) if s)
-    return Found(f"favourite.{slot}", normal(m["v"] or m["w"]))
+    tail = rest[m.end() :]  # "in autumn", "for walls": one favourite of several
+    some = _PARTLY.match(tail) is not None and leaves_room(tail, dated=False)
+    return Found(f"favourite.{slot}{'.also' if some else ''}", normal(m["v"] or m["w"]))
 
 
 def _of_complement(clause: Clause, owner: str) -> Found | None:
@@ -210,7 +216,7 @@ def _of_complement(clause: Clause, owner: str) -> Found | None:
     m = _FAVOURITE_REST.search(clause.rest)
     if m and owner and owner.lower() not in ("it", "that", "this", "he", "she", "they", "i", "one", "these", "those"):
         return _favourite(m["n"], owner) if not re.match(r"one of", clause.rest) else None
-    named = bool(re.match(r"[A-Z]", owner)) and owner.lower() not in (
+    named = owner[:1].isupper() and owner.lower() not in (
         "i",
         "it",
         "he",
@@ -225,6 +231,9 @@ def _of_complement(clause: Clause, owner: str) -> Found | None:
         return Found("residence", normal(m["v"]))
     if named and re.match(r"(?:my |our )?(?:new )?home\b(?! (?:to|of|for the|from)\b)", clause.rest):
         return Found("residence", normal(owner))
+    kin = _IS_KIN.match(clause.rest)
+    if named and kin and not clause.negated:  # "May is my sister"
+        return Found(_kin_slot(kin["kin"]), normal(owner))
     m = re.match(r"my (?:new )?([\w ]+?)(?= *(?:$|[.,!;]|now\b|these days))", clause.rest)
     if named and m and m[1].lower() in CATEGORIES:
         return Found(f"uses.{CATEGORIES[m[1].lower()]}", normal(owner))

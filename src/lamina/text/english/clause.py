@@ -12,7 +12,9 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from lamina.text.english.contractions import expand as expand
 from lamina.text.english.lexicon import ADVERBS, OPENERS, PRONOUNS, words
+from lamina.text.english.subject_phrase import find_subject
 from lamina.text.english.verbs import BE, DO, FORMS, HAVE, MODALS, form, is_base, is_ing_verb, is_participle, lemma
 
 Modality = Literal["asserted", "plan", "hypothetical", "reported"]
@@ -36,23 +38,6 @@ class Clause:
     flags: frozenset[str] = field(default_factory=frozenset)
 
 
-_CONTRACTIONS = [
-    (re.compile(pattern, re.I), to)
-    for pattern, to in (
-        (r"\bwon't\b", "will not"), (r"\bcan't\b", "can not"), (r"\bcannot\b", "can not"), (r"\bshan't\b", "shall not"),
-        (r"\bain't\b", "is not"), (r"n't\b", " not"), (r"'ve\b", " have"), (r"'re\b", " are"), (r"'ll\b", " will"),
-        (r"\b(I)'m\b", r"\1 am"), (r"\bgonna\b", "going to"), (r"\bwanna\b", "want to"), (r"\bgotta\b", "got to"),
-        (r"\b(he|she|it|that|there|here|who|what|let)'s (?=been\b|got\b)", r"\1 has "),
-        (r"\b(he|she|it|that|there|here|who|what)'s\b", r"\1 is"),
-    )
-]  # fmt: skip
-_HAD = re.compile(r"'d\b(?= (?:(?:never|always|already|just|also) )?(?P<verb>\w+))", re.I)
-# "Sam's the one", "the exam's set": after a noun, 's is a verb before these; else a possessive.
-_IS = re.compile(
-    r"(?<=\w)'s (?=(?:an?|the|my|our|not|now|been|going|in|on|at|so|really|just|home|where|set|mine|gone|here|over|done"
-    r"|moved|called|named|turning|\d+)\b)|(?<=\w)'s (?=\d)",
-    re.I,
-)
 _TOKEN = re.compile(r"[\w@.+'/&#:-]*[\w/]|[^\w\s]")
 
 _PLANS = words("want plan hope intend wish need aim try hope decide expect prepare consider dream promise")
@@ -71,30 +56,19 @@ _FUTURE_EVENT = words(
 )
 
 
-def expand(text: str) -> str:
-    """Contractions in full, curly quotes straight, white space single."""
-    text = " ".join(text.replace("’", "'").replace("‘", "'").replace("“", '"').replace("”", '"').split())
-    if "'" not in text:
-        return text
-    for pattern, to in _CONTRACTIONS:
-        text = pattern.sub(to, text)
-    text = _HAD.sub(lambda m: " had" if is_participle(m["verb"].lower()) or m["verb"] == "better" else " would", text)
-    return _IS.sub(" is ", text)
-
-
 def parse(text: str) -> Clause | None:
     """The clause in ``text`` (already expanded), or ``None`` if no verb is found."""
     tokens = _TOKEN.findall(text)
     low = [token.lower() for token in tokens]
     start = _skip_openers(low)
-    lead, subject, at = _find_subject(tokens, low, start)
+    lead, subject, at = find_subject(tokens, low, start)
     if at < 0:
         return None
     clause = _walk(tokens, low, at)
     if clause is None:
         return None
     head = " ".join(low[:start] + lead)
-    clause = replace(clause, subject=" ".join(subject), lead=head)
+    clause = replace(clause, subject=" ".join(subject).replace(" .", "."), lead=head)
     inner = _inner_clause(clause)
     if inner is not None:
         return inner
@@ -111,51 +85,6 @@ def _skip_openers(low: list[str]) -> int:
     while i < len(low) and (low[i] in OPENERS or not low[i][0].isalnum()):
         i += 1
     return i if i < len(low) else 0
-
-
-def _is_finite(low: list[str], i: int) -> bool:
-    """Whether word ``i`` can be the first verb after a noun subject ("my sister | lives")."""
-    word = low[i]
-    if BE.get(word) in ("present", "past") or word in HAVE or word in DO or word in MODALS:
-        return True
-    if i > 0 and low[i - 1].endswith("'s"):  # "my boyfriend's | name"
-        return False
-    kind = form(word)
-    return kind in ("s", "past") or (kind == "base" and i > 0 and low[i - 1].endswith("s"))
-
-
-def _find_subject(tokens: list[str], low: list[str], start: int) -> tuple[list[str], list[str], int]:
-    """Words before the subject, the subject, and where the verb chain starts (-1: nowhere)."""
-    window = range(start, min(len(low), start + 12))
-    pronoun = next((i for i in window if low[i] in PRONOUNS and (low[i] != "i" or tokens[i] in "Ii")), -1)
-    finite = next((i for i in window if i > start and _is_finite(low, i)), -1)
-    if pronoun >= 0 and (finite < 0 or pronoun < finite):
-        first = pronoun
-        if pronoun - 2 >= start and low[pronoun - 1] == "and":  # "Tom and I", "my husband and I"
-            first = max(start, pronoun - (3 if low[pronoun - 3 : pronoun - 2] in (["my"], ["our"]) else 2))
-        return low[start:first], tokens[first : pronoun + 1], pronoun + 1
-    if start < len(low) and (_is_verb_first(low, start)):
-        return [], [], start
-    if finite < 0:
-        return [], [], -1
-    first = _noun_phrase_start(low, start, finite)
-    return low[start:first], tokens[first:finite], finite
-
-
-def _is_verb_first(low: list[str], i: int) -> bool:
-    """A fragment without its "I" ("Moved to Rome", "Just been to Rome") or an imperative ("Call me")."""
-    word = low[i]
-    if word in ADVERBS and i + 1 < len(low):
-        return _is_verb_first(low, i + 1)
-    return word in FORMS or word in MODALS or word in ("be", "been", "had", "got", "am")
-
-
-def _noun_phrase_start(low: list[str], start: int, finite: int) -> int:
-    """Skip an adverbial before the noun: after the last comma, if what follows is short enough to be a subject."""
-    commas = [i for i in range(start, finite) if low[i] == ","]
-    if commas and low[start] not in ("my", "our") and 0 < finite - commas[-1] - 1 <= 4:
-        return commas[-1] + 1
-    return start
 
 
 @dataclass(slots=True)
@@ -224,8 +153,8 @@ def _step(low: list[str], i: int, state: _State) -> int:
 
 
 def _next_word(low: list[str], i: int) -> str:
-    while i < len(low) and (low[i] in ADVERBS or low[i] in ("not", "never")):
-        i += 1
+    while i < len(low) and (low[i] in ADVERBS or low[i] in ("not", "never") or low[i : i + 2] == ["no", "longer"]):
+        i += 1 + (low[i] == "no")
     return low[i] if i < len(low) else ""
 
 

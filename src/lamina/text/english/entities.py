@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import re
 
-from lamina.text.english.lexicon import ADVERBS, OPENERS, STOP, words
+from lamina.text.english.letters import LOWER, UPPER
+from lamina.text.english.lexicon import ADVERBS, NEW_PLACES, OPENERS, STOP, words
 from lamina.text.english.slots import stem
 
 _SMALL = r"(?:of|de|del|la|the|and|&)"
-_CAPITAL = r"[A-Z][\w'’-]*[\w+]"
-_RUN = re.compile(rf"(?<![\w'’.@/]){_CAPITAL}(?: (?:{_SMALL} )?(?:{_CAPITAL}|\d+\b))*|(?<!\w)[A-Z]{{2,}}\d*\b")
+_CAPITAL = rf"[{UPPER}][\w'’-]*[\w+]"
+_RUN = re.compile(rf"(?<![\w'’.@/]){_CAPITAL}(?: (?:{_SMALL} )?(?:{_CAPITAL}|\d+\b))*|(?<!\w)[{UPPER}]{{2,}}\d*\b")
 _QUOTED = re.compile(r"[\"“]([^\"“”]{2,60})[\"”]")
 _EXACT = re.compile(
     r"[\w.+-]+@[\w-]+(?:\.[\w-]+)+|https?://\S+|\b\d[\d.,]*\s?(?:km|kg|mg|miles?|pounds|dollars|euros|%|cm|lbs?|GB|MB)(?!\w)"
@@ -25,7 +26,8 @@ monday tuesday wednesday thursday friday saturday sunday january february march 
 october november december christmas today yesterday tomorrow tonight mon tue wed thu fri sat sun
 """)
 _NOT_NAMES = STOP | OPENERS | ADVERBS | _CALENDAR | words("i'm i've i'll i'd im ive it's that's omg lol")
-_WORD = re.compile(r"[A-Za-zÀ-ÿ][\w'’-]*\w")
+_WORD = re.compile(rf"[{UPPER}{LOWER}][\w'’-]*\w")
+_INSIDE = re.compile(rf"[\w,;'’)] ([{UPPER}][\w'’-]*\w)")
 MAX_KEYWORDS = 5
 
 
@@ -33,8 +35,8 @@ def entities(text: str, *, known: frozenset[str] = frozenset()) -> tuple[str, ..
     """Names in order of appearance, each once. ``known`` holds words seen capitalised inside other sentences."""
     found: dict[str, None] = {}
     for m in _RUN.finditer(text):
-        run = _trim(m[0])
         first = m.start() == 0 or text[: m.start()].rstrip()[-1:] in ("", ".", "!", "?", '"', "“", ":")
+        run = _trim(m[0], first)
         if not run or (first and " " not in run and run not in known and not run.isupper()):
             continue
         found.setdefault(run, None)
@@ -46,13 +48,18 @@ def entities(text: str, *, known: frozenset[str] = frozenset()) -> tuple[str, ..
 
 def names_inside(text: str) -> frozenset[str]:
     """Words capitalised where no sentence begins: names wherever they stand."""
-    return frozenset(m[1] for m in re.finditer(r"[\w,;'’)] ([A-Z][\w'’-]*\w)", text) if m[1].lower() not in _NOT_NAMES)
+    return frozenset(m[1] for m in _INSIDE.finditer(text) if m[1].lower() not in _NOT_NAMES)
 
 
-def _trim(run: str) -> str:
-    """Without determiners, openers and days at either end: "But Anna", "The Lake", "Friday"."""
+def _trim(run: str, first: bool) -> str:
+    """Without determiners, openers and days at either end: "But Anna", "The Lake", "Friday".
+
+    Where no sentence begins (``first`` is false) a capital is meant: "New" in "moved to New York" is the name's.
+    """
     parts = re.sub(r"['’]s\b", "", run).split()
     while parts and parts[0].lower().replace("’", "'") in _NOT_NAMES:
+        if len(parts) > 1 and parts[0] == "New" and (not first or parts[1].lower() in NEW_PLACES):
+            break
         parts.pop(0)
     while parts and (parts[-1].lower() in _NOT_NAMES or parts[-1] in ("of", "the", "and", "&")):
         parts.pop()

@@ -6,13 +6,20 @@ from lamina.text.english import places, readings
 from lamina.text.english.family import Family, family
 from lamina.text.english.lexicon import PARTNERS
 from lamina.text.english.numbers import NUMBER
+from lamina.text.english.places import ON_THE_WAY
 from lamina.text.english.readings import DIETS, END, NAME, PERSON, REGIMES, SCHOOL, SINCE_JOB, SOME, THING
 
 LIFE: tuple[Family, ...] = (
     # where one lives
     family("live reside settle stay", "residence", "state", rf"^(?:[\w]+ ){{0,2}}?in {NAME}", check=places.place),
     family("be", "residence", "state", rf"^(?:based|living|settled|located) (?:\w+ )?in {NAME}", check=places.place),
-    family("move relocate", "residence", "event", rf"^(?:\w+ ){{0,4}}?(?:to|into) {NAME}", check=places.place),
+    family(
+        "move relocate",
+        "residence",
+        "event",
+        rf"^(?:{ON_THE_WAY} ){{0,6}}?(?:with (?:[\w']+ ){{1,4}}?)?(?:to|into) {NAME}",
+        check=places.place,
+    ),
     family(
         "rent buy own purchase have get",
         "residence",
@@ -66,7 +73,14 @@ LIFE: tuple[Family, ...] = (
         check=readings.lost_job,
         negative=True,
     ),
-    family("lose", "employer", "end", rf"^my job(?: (?:at|with) {NAME})?", check=readings.lost_job, negative=True),
+    family(
+        "lose",
+        "employer",
+        "end",
+        rf"^my job(?: as an? [\w-]+)?(?: (?:at|with) {NAME})?",
+        check=readings.lost_job,
+        negative=True,
+    ),
     family(
         "be get",
         "employer",

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from lamina.text.english import readings
+from lamina.text.english import readings, tastes
 from lamina.text.english.family import Family, family
+from lamina.text.english.letters import UPPER
 from lamina.text.english.lexicon import ANIMALS, CATEGORIES, HABITS
 from lamina.text.english.numbers import NUMBER
 from lamina.text.english.readings import CAP, NAME, SOME, STOPS, THING
 
 THINGS: tuple[Family, ...] = (
     # tastes
-    family("love like enjoy adore prefer", "likes", "state", rf"^{SOME}", check=readings.likes),
+    family("love like enjoy adore prefer", "likes", "state", rf"^{SOME}", check=tastes.likes),
     family(
         "love like enjoy adore prefer",
         "likes",
         "state",
         rf"^to (?P<v>[a-z]+(?: (?!(?:{STOPS})\b)[\w'-]+)?)",
-        check=readings.likes,
+        check=tastes.likes,
     ),
-    family("hate dislike detest loathe", "likes", "state", rf"^(?:to )?{SOME}", check=readings.likes, negative=True),
-    family("stand bear", "likes", "state", rf"^{SOME}", check=readings.likes),
+    family("hate dislike detest loathe", "likes", "state", rf"^(?:to )?{SOME}", check=tastes.likes, negative=True),
+    family("stand bear", "likes", "state", rf"^{SOME}", check=tastes.likes),
     family(
         "be",
         "likes",
@@ -27,20 +28,20 @@ THINGS: tuple[Family, ...] = (
         r"^(?:an? )?(?:(?:really|huge|big|massive|great|die-hard|total|absolutely|very|so",
         r"|totally) )*(?:fan of|obsessed with|into|fond of|crazy about|passionate about|keen on",
         rf"|hooked on) {SOME}",
-        check=readings.likes,
+        check=tastes.likes,
     ),
     family(
         "be get",
         "likes",
         "state",
         rf"^(?:(?:so|really|totally|completely|just) )*(?:over|sick of|tired of|fed up with|done with|bored of) {SOME}",
-        check=readings.likes,
+        check=tastes.likes,
         negative=True,
     ),
-    family("go", "likes", "event", rf"^(?:right |completely )?off {SOME}", check=readings.turned_to, negative=True),
-    family("lose", "likes", "event", rf"^interest in {SOME}", check=readings.turned_to, negative=True),
-    family("love like enjoy", "likes", "event", rf"^{SOME}", check=readings.grew_to_like),
-    family("get fall", "likes", "event", rf"^(?:really )?(?:into|in love with) {SOME}", check=readings.turned_to),
+    family("go", "likes", "event", rf"^(?:right |completely )?off {SOME}", check=tastes.turned_to, negative=True),
+    family("lose", "likes", "event", rf"^interest in {SOME}", check=tastes.turned_to, negative=True),
+    family("love like enjoy", "likes", "event", rf"^{SOME}", check=tastes.grew_to_like),
+    family("get fall", "likes", "event", rf"^(?:really )?(?:into|in love with) {SOME}", check=tastes.turned_to),
     # abilities and habits
     family("speak", "language", "state", r"", check=readings.language),
     family("play", "skill", "state", r"^(?:the )?(?P<v>[\w-]+)(?=\W|$)", check=readings.plays),
@@ -65,7 +66,7 @@ THINGS: tuple[Family, ...] = (
         "event",
         r"^(?:an? |the |another |our )(?:(?!second|new)[\w-]+ ){0,3}?",
         rf"(?P<kind>{'|'.join(sorted(ANIMALS, key=len, reverse=True))})\b,?(?: (?:and )?(?:(?:named",
-        r"|called)(?: (?:him|her|it))? )?(?P<name>[A-Z][\w'-]+))?",
+        rf"|called)(?: (?:him|her|it))? )?(?P<name>[{UPPER}][\w'-]+))?",
         check=readings.pet,
     ),
     family(

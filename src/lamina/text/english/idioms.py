@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from lamina.text.english.clause import Clause
+from lamina.text.english.letters import UPPER
 from lamina.text.english.lexicon import COUNTABLE, PRODUCTS, TOOLS
 from lamina.text.english.numbers import NUMBER, parse_number
 from lamina.text.english.readings import CALENDAR, CAP, DIETS, PERSON, THING, Found, Kind, head_noun, is_trade
@@ -19,7 +20,8 @@ from lamina.text.english.slots import normal, stem
 
 Reading = Callable[[re.Match[str]], Found | None]
 
-_ONE = rf"(?P<v>(?:[Tt]he )?(?=i?[A-Z]|\d+[A-Z]){CAP}(?: (?:(?:of|de|del|la|the|&) )?{CAP})*)"  # a name without commas
+# A name without commas.
+_ONE = rf"(?P<v>(?:[Tt]he )?(?=i?[{UPPER}]|\d+[A-Z]){CAP}(?: (?:(?:of|de|del|la|the|&) )?{CAP})*)"
 _OTHER = _ONE.replace("(?P<v>", "(?P<x>")
 _HOME = r"(?:apartment|flat|house|home|place|condo|studio|loft|bungalow|townhouse|cottage|room)"
 _FILL = r"(?:(?:now|already|currently|proudly|officially|just|only|still|also) )*"

@@ -39,6 +39,16 @@ both all even truly totally absolutely basically simply honestly literally offic
 often rarely soon then ever once again too kinda sorta almost nearly personally lately presently nowadays
 originally so happily proudly fully newly slowly quickly quite super pretty
 """)
+# Names that are also verbs, modals or months: before a verb or a possessive they are somebody.
+WORD_NAMES = words("""
+april art august bill bob chase dawn dean drew faith frank grace grant hope hunter jack josh joy june lance mark mason
+max may miles nick pat penny ray reed rob rose skip sue summer wade will
+""")
+# What follows "New" in a place's name, for the start of a sentence, where any word has its capital.
+NEW_PLACES = words("""
+bedford britain brunswick caledonia delhi england guinea hampshire haven jersey mexico orleans plymouth south
+westminster york zealand
+""")
 SPEAKER_WORDS = words("i we")
 PRONOUNS = words("i we he she they it you")
 THIRD = words("he she they it")

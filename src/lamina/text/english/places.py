@@ -10,6 +10,12 @@ from lamina.text.english.readings import NAME, Found, is_name_like
 from lamina.text.english.slots import normal
 
 FROM = re.compile(NAME.replace("(?P<v>", r"\bfrom (?P<from>"))  # "moved to X from Y"
+# What may stand between "moved" and "to": an object other than these is what was moved ("my savings to Zurich").
+ON_THE_WAY = (
+    r"(?:back|over|out|down|up|away|off|home|house|in|again|permanently|finally|all|the|way|abroad|across|country|together"
+    r"|just|now|recently|countries|cities|states|flats|apartments|here|there|only|yesterday|today|last|this|week|month|year"
+    r"|myself|from (?:the )?[\w.'-]+(?: [A-Z][\w.'-]*)*|my family|our family|the family|our lives|my life)"
+)
 
 
 def place(m: re.Match[str], clause: Clause) -> Found | None:

@@ -12,12 +12,13 @@ import re
 _QUALIFIED = re.compile(
     r"\b(?:almost|nearly|barely|after all|at heart|did not|didn['’]t|never mind|not!"  # it did not happen
     r"|(?<!years )(?<!year )old|former(?:ly)?|previous(?:ly)?|ex|before"  # it is over
-    r"|second|another|other|spare|extra|more|rental|rented|borrowed|loaner"  # it is one of several
+    r"|second|another|other|spare|extra|(?<!any )more|rental|rented|borrowed|loaner"  # it is one of several
     r"|(?:business|sparring|research|study|lab|dance|training|travel|writing|gym|tennis) partner"
     r"|on the side|at work|at school|in college|in the army|in the navy|on the farm|for (?:work|school|fun|now|a while)"
     r"|for [a-z]+ing|for newsletters|this week(?:end)?|tonight|temporarily|until|while|staying|visiting"
     r"|sometimes|mostly|usually|most (?:days|mornings|evenings|nights|weekends)"
     r"|(?:on|in the) (?:mon|tues|wednes|thurs|fri|satur|sun)days"
+    r"|during|in (?:the )?(?:winter|summer|spring|autumn|fall)s?|(?:half|part) (?:of )?the (?:week|year|time)"
     r"|(?:in the |on )(?:mornings?|evenings?|weekends|nights?)"
     r"|(?:people|everyone|everybody|they|some) (?:think|thinks|say|says|assume|assumes|believe|believes)"
     r"|in (?:\w+['’]s|my|this|the|a|our) (?:play|story|game|novel|book|film|movie|dream|show|role))\b"

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from lamina.text.english.clause import Clause
+from lamina.text.english.letters import LOWER, UPPER
 from lamina.text.english.lexicon import (
     ANIMALS,
     CATEGORIES,
@@ -25,8 +26,10 @@ from lamina.text.english.lexicon import (
     STOP,
     words,
 )
+from lamina.text.english.limits import is_limited, leaves_room
 from lamina.text.english.numbers import parse_number
 from lamina.text.english.slots import normal, stem
+from lamina.text.english.verbs import is_ing_verb
 
 Kind = Literal["state", "event", "done", "end"]
 
@@ -45,9 +48,9 @@ Check = Callable[[re.Match[str], Clause], Found | None]
 
 
 # A name: capitalised words, with small words between them ("University of Leeds", "Trader Joe's").
-CAP = r"(?!I\b)i?[A-Z0-9][\w&'.-]*"
-NAME = rf"(?P<v>(?:[Tt]he )?(?=i?[A-Z]|\d+[A-Z]){CAP}(?:,? (?:(?:of|de|del|la|the|&) )?{CAP})*)"
-PERSON = r"(?P<v>[A-Z][a-zà-ÿ'-]+(?: [A-Z][a-zà-ÿ'-]+){0,2})"
+CAP = rf"(?!I\b)i?[{UPPER}0-9][\w&'.-]*"
+NAME = rf"(?P<v>(?:[Tt]he )?(?=i?[{UPPER}]|\d+[A-Z]){CAP}(?:,? (?:(?:of|de|del|la|the|&) )?{CAP})*)"
+PERSON = rf"(?P<v>[{UPPER}][{LOWER}'-]+(?: [{UPPER}][{LOWER}'-]+){{0,2}})"
 # A plain noun phrase, up to where the clause goes on to something else.
 STOPS = (
     r"and|but|or|because|since|for|with|which|who|that|where|when|while|so|as|after|before|until|if|now|these|anymore"
@@ -67,11 +70,11 @@ CALENDAR = words("""
 monday tuesday wednesday thursday friday saturday sunday january february march april may june july august
 september october november december
 """)
-_BAD_OBJECT = words("""
+_KEPT = COUNTABLE | frozenset(CATEGORIES)
+BAD_OBJECT = words("""
 it that this them him her you everything nothing something anything one all us me what how when being way idea
 same
 """)
-_VAGUE = words("this that it these those them him her you your stuff things")
 DIETS = words("vegan vegetarian pescatarian pescetarian omnivore flexitarian carnivore plant-based veggie")
 REGIMES = words("keto ketogenic paleo mediterranean low-carb carnivore atkins dash whole30 gluten-free")
 _MARITAL = {word: word for word in ("single", "married", "engaged", "divorced", "widowed", "separated")} | {
@@ -90,7 +93,9 @@ CHANGE = words("now nowadays currently began anymore instead recently become") |
 
 
 def is_name_like(value: str) -> bool:
-    return value.split()[0].lower().strip(".") not in CALENDAR | STOP
+    first, *others = value.split()
+    newer = first == "New" and len(others) > 0 and others[0][0].isupper()  # New York
+    return newer or first.lower().strip(".") not in CALENDAR | STOP
 
 
 def employer(m: re.Match[str], _clause: Clause) -> Found | None:
@@ -149,7 +154,7 @@ def split_up(m: re.Match[str], clause: Clause) -> Found | None:
 
 def _companion(subject: str) -> str | None:
     """The other one in "Tom and I", "me and Lucy"."""
-    m = re.fullmatch(r"([A-Z]\w+) and (?:I|me)|(?:[Mm]e|I) and ([A-Z]\w+)", subject)
+    m = re.fullmatch(rf"([{UPPER}]\w+) and (?:I|me)|(?:[Mm]e|I) and ([{UPPER}]\w+)", subject)
     return (m[1] or m[2]) if m else None
 
 
@@ -192,10 +197,24 @@ def count(m: re.Match[str], clause: Clause) -> Found | None:
     number, noun = parse_number(m["n"]), m["v"].lower()
     if number is None or "named" in noun:
         return None
-    head = next((w for w in map(head_noun, reversed(noun.split())) if w in COUNTABLE), None)
-    if head is None and clause.verb == "own":
-        head = head_noun(noun)
-    return Found(f"count.{stem(head)}", str(number)) if head else None
+    nouns = [head_noun(word) for word in noun.split()]
+    at = next((i for i, word in enumerate(nouns) if word in COUNTABLE), None)
+    if at is None and clause.verb == "own":
+        at = len(nouns) - 1
+    if at is None or (nouns[at + 1 : at + 2] and not is_ing_verb(noun.split()[at + 1])):
+        return None  # "two car loans"
+    tail = _AT_HOME.sub("", re.split(r"\b(?:and|plus|named|called)\b", clause.rest[m.end() :])[0])
+    some = (
+        clause.verb != "be"
+        and bool(  # "down to five" tells of a change
+            set(noun.split()[:at]) - _PRAISE or nouns[at + 1 :] or leaves_room(tail, dated=False)
+        )
+    )
+    return Found(f"count.{stem(nouns[at])}{'.also' if some else ''}", str(number))  # "two cats in Rome" beside three
+
+
+_AT_HOME = re.compile(r"\b(?:at home|in (?:the|our|my) (?:yard|garden|house|home|flat|apartment|barn))\b")
+_PRAISE = words("lovely beautiful wonderful great sweet cute adorable amazing awesome gorgeous little")
 
 
 def pet(m: re.Match[str], _clause: Clause) -> Found | None:
@@ -205,41 +224,11 @@ def pet(m: re.Match[str], _clause: Clause) -> Found | None:
     return Found("pet", normal(m["name"]) if m["name"] else head_noun(kind))
 
 
-_TASTE_END = re.compile(
-    r"\s*(?:[,.;:!?(]| - |\b(?:because|but|so|since|when|if|while|although|though|as|which|who|where)\b).*$", re.S
-)
-_TASTE_TAIL = re.compile(
-    r"(?:\s+(?:any ?more|any longer|now|these days|nowadays|again|too|as well|a lot|so much|very much|a bit|at all"
-    r"|lately|at the moment|the most|most|more|better|best|instead|either|though|right now|yesterday|today|recently"
-    r"|(?:last|this) (?:year|week|month|summer|winter|spring|autumn|fall|night)|in (?:19|20)\d\d|ever))+$"
-)
-
-
-def likes(m: re.Match[str], clause: Clause) -> Found | None:
-    """The whole object, to the end of the clause: "hiking in the rain" is not "hiking"."""
-    if clause.tense == "past" and not clause.ended:
-        return None  # "I loved the show": an occasion, not a taste
-    value = _TASTE_TAIL.sub("", _TASTE_END.sub("", clause.rest[m.start("v") :]))
-    first = value.lower().split()[0] if value.split() else "it"
-    vague = _VAGUE & set(value.lower().split())
-    if first in _BAD_OBJECT or vague or parse_number(first) is not None or len(value.split()) > 6:
-        return None
-    return Found("likes", normal(value)) if normal(value) else None
-
-
-def turned_to(m: re.Match[str], clause: Clause) -> Found | None:
-    """A change of taste: its past tense asserts the new one ("I went off coffee")."""
-    found = likes(m, replace(clause, tense="present"))
-    return found and replace(found, kind="event")
-
-
-def grew_to_like(m: re.Match[str], clause: Clause) -> Found | None:
-    return turned_to(m, clause) if clause.flags & {"grow", "come", "began"} else None
-
-
 def language(_m: re.Match[str], clause: Clause) -> Found | None:
-    spoken = [w for w in re.findall(r"\w+", clause.rest.lower())[:4] if w in LANGUAGES]
-    return Found("language", spoken[0]) if spoken else None
+    spoken = [m for m in list(re.finditer(r"\w+", clause.rest.lower()))[:4] if m[0] in LANGUAGES]
+    if not spoken or (clause.negated and is_limited(clause, clause.rest[spoken[0].end() :], happened=clause.ended)):
+        return None
+    return Found("language", spoken[0][0])
 
 
 def plays(m: re.Match[str], _clause: Clause) -> Found | None:
@@ -280,8 +269,10 @@ def visit(m: re.Match[str], clause: Clause) -> Found | None:
     return Found("visit", normal(m["v"]), "done")
 
 
-def lost_job(m: re.Match[str], _clause: Clause) -> Found | None:
+def lost_job(m: re.Match[str], clause: Clause) -> Found | None:
     named = m.groupdict().get("v")
+    if clause.verb == "leave" and m[0] == "work":
+        return None  # for the day
     return Found("employer", normal(named) if named else None, "end", negative=True)
 
 
@@ -294,10 +285,12 @@ def no_more(m: re.Match[str], clause: Clause) -> Found | None:
     return Found("ended", normal(m["v"]), "end", negative=True) if clause.ended else None
 
 
-def thing_ended(m: re.Match[str], _clause: Clause) -> Found | None:
+def thing_ended(m: re.Match[str], clause: Clause) -> Found | None:
     value = normal(re.sub(r"\b(?:subscription|membership|account)$", "", m["v"]).strip())
     first = value.split()[0] if value else ""
-    return Found("ended", value, "end", negative=True) if value and first not in _BAD_OBJECT else None
+    if clause.verb in ("leave", "drop", "stop", "end", "quit") and head_noun(value or "it") in _KEPT:
+        return None  # "I left my bike", "I dropped my phone", "I stopped the car"
+    return Found("ended", value, "end", negative=True) if value and first not in BAD_OBJECT else None
 
 
 def age(m: re.Match[str], clause: Clause) -> Found | None:
@@ -309,7 +302,7 @@ def age(m: re.Match[str], clause: Clause) -> Found | None:
 
 def possession(m: re.Match[str], _clause: Clause) -> Found | None:
     value = normal(m["v"])
-    return Found("possession", head_noun(value)) if value and value.split()[0] not in _BAD_OBJECT else None
+    return Found("possession", head_noun(value)) if value and value.split()[0] not in BAD_OBJECT else None
 
 
 def _subscription(m: re.Match[str], _clause: Clause) -> Found | None:

@@ -12,6 +12,7 @@ from functools import lru_cache
 
 import Stemmer
 
+from lamina.text.english.letters import UPPER
 from lamina.text.english.lexicon import DISTRICTS, REGIONS, words
 
 FUNCTIONAL = words("residence employer title marital partner phone email address diet regime age school major")
@@ -37,6 +38,7 @@ _SAME = {
     "houseplant": "plant", "houseplants": "plant", "veggie": "vegetarian", "cafe": "café",
 }  # fmt: skip
 _WORD = re.compile(r"[\w@.+-]*\w")
+_NEW_NAME = re.compile(rf"\bNew (?=[{UPPER}])")
 _STEM = Stemmer.Stemmer("english").stemWord
 
 
@@ -49,7 +51,8 @@ def stem(word: str) -> str:
 
 def normal(value: str) -> str:
     """A value for comparison: lower case, without determiners and edge punctuation."""
-    found = [w for w in _WORD.findall(value.lower().replace("'s", "")) if w not in _DROP]
+    plain = _NEW_NAME.sub("new_", value.replace("'s", ""))  # "New York" is not York
+    found = [w.replace("_", " ") for w in _WORD.findall(plain.lower()) if w not in _DROP]
     return " ".join(found)
 
 
@@ -106,6 +109,8 @@ def clash(new_slot: str, new: str | None, old_slot: str, old: str | None) -> boo
         return False
     if new_slot in ("residence", "employer", "school") or new_slot.startswith(("uses.", "favourite.")):
         a, b = stems(new), stems(old)
+        if new_slot == "residence" and ("new" in a) != ("new" in b):
+            return True  # York and New York
         if a <= b or b <= a:
             return False
     return True

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 
+from lamina.text.english.letters import UPPER
 from lamina.text.english.lexicon import STOP, words
 from lamina.text.english.numbers import parse_number
 from lamina.text.english.verbs import FORMS, MODALS, is_participle, third_person
@@ -29,7 +30,7 @@ _QUOTED = re.compile(r"(\"[^\"]*\"|“[^”]*”)")
 _AUX_BEFORE = re.compile(
     r"\b(?:do|does|did|can|could|will|would|should|have|has|had|am|are|was|may|might|must|let|n['’]t)\s+$", re.I
 )
-_JOINED = re.compile(r"^\W*(?:[A-Z][\w'’-]*|[Mm]y(?: \w+){1,2}) and\s+$")
+_JOINED = re.compile(rf"^\W*(?:[{UPPER}][\w'’-]*|[Mm]y(?: \w+){{1,2}}) and\s+$")
 _NUMERAL = re.compile(r"\b[A-Z]\w+\s+$")
 _AGREE = {
     "am": "is", "are": "is", "were": "was", "have": "has", "do": "does", "don't": "doesn't", "haven't": "hasn't",

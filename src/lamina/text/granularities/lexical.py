@@ -47,6 +47,11 @@ class SessionWords:
             if not self._postings[term]:
                 del self._postings[term]
 
+    def truncate(self, size: int) -> None:
+        """Keep the first ``size`` sessions."""
+        for place in reversed(range(size, len(self))):
+            self.remove(place)
+
     def frequency(self, term: str) -> int:
         """In how many sessions a term occurs."""
         return len(self._postings.get(term, ()))

@@ -7,6 +7,10 @@ rejected ones, and the split is fitted anew for each memory. The mixture is fitt
 
 A mixture splits any scores, also those of a single hump, where the upper half means nothing. Beyond the paper,
 ``min_gap`` asks for means further apart than that many pooled standard deviations; else the top quartile is taken.
+
+Components differ in width, and the wider one is likelier at *both* ends: far below everything, or far above. What a
+memory is linked to must not depend on that, so the labels only say where the upper component begins: the lowest score
+labelled with it above the lower one's mean. From there on all are accepted, and no lower one is.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Scores = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 
 _FLOOR = 1e-6  # added to variances, as is customary: a component may hold equal scores
 _TOLERANCE = 1e-4  # change of the mean log-likelihood at which the fit stops
@@ -22,42 +27,67 @@ _ROUNDS = 100
 _SAME = 1e-9  # variance below which there is nothing to tell apart
 
 
-def accept_set(scores: NDArray[np.floating], *, min_gap: float = 0.0) -> NDArray[np.bool_]:
+def accept_set(scores: NDArray[np.floating], *, min_gap: float = 0.0) -> Mask:
     """Which of ``scores`` (m,) belong to the component with the higher mean: bool (m,).
 
-    Everything is accepted where there is nothing to split: two scores or fewer, or all the same. ``min_gap`` is in
-    pooled standard deviations; 0 (the paper) trusts every split.
+    Whoever is accepted, everybody with a higher score is. Everything is accepted where there is nothing to split: two
+    scores or fewer, or all the same. ``min_gap`` is in pooled standard deviations; 0 (the paper) trusts every split.
     """
+    return np.asarray(accept_sets(np.asarray(scores)[None], min_gap=min_gap)[0])
+
+
+def accept_sets(scores: NDArray[np.floating], *, min_gap: float = 0.0) -> Mask:
+    """``accept_set`` of each row of ``scores`` (n, m), fitted side by side: bool (n, m)."""
     values = np.asarray(scores, np.float64)
-    if len(values) <= 2 or values.var() < _SAME:
-        return np.ones(len(values), bool)
+    accepted = np.ones(values.shape, bool)
+    if values.shape[1] > 2:
+        split = values.var(axis=1) >= _SAME
+        accepted[split] = _accepted(values[split], min_gap)
+    return accepted
+
+
+def _accepted(values: Scores, min_gap: float) -> Mask:
+    if not len(values):
+        return np.ones(values.shape, bool)
     weights, means, variances = _fit(values)
-    high = int(np.argmax(means))
-    if min_gap and abs(means[1] - means[0]) <= min_gap * np.sqrt(weights @ variances):
-        return np.asarray(values >= np.quantile(values, 0.75))
     joint = _log_joint(values, weights, means, variances)
-    return np.asarray(joint[:, high] > joint[:, 1 - high])
+    upper = means.argmax(axis=1)
+    rows = np.arange(len(values))
+    labelled = joint[rows, upper] > joint[rows, 1 - upper]
+    lower_mean = np.where(labelled.all(axis=1), -np.inf, means.min(axis=1))
+    begins = np.where(labelled & (values > lower_mean[:, None]), values, np.inf).min(axis=1)
+    begins = np.minimum(begins, values.max(axis=1))
+    if min_gap:
+        unclear = np.ptp(means, axis=1) <= min_gap * np.sqrt((weights * variances).sum(axis=1))
+        begins = np.where(unclear, np.quantile(values, 0.75, axis=1), begins)
+    return np.asarray(values >= begins[:, None])
 
 
 def _fit(values: Scores) -> tuple[Scores, Scores, Scores]:
-    """Weights, means and variances of the two components, each (2,)."""
-    weights, means = np.full(2, 0.5), np.quantile(values, [0.25, 0.75])
-    variances = np.full(2, values.var() / 4 + _FLOOR)
-    before = -np.inf
+    """Weights, means and variances of the two components of each row, each (n, 2)."""
+    weights, means = np.full((len(values), 2), 0.5), np.quantile(values, [0.25, 0.75], axis=1).T.copy()
+    variances = np.repeat(values.var(axis=1)[:, None] / 4 + _FLOOR, 2, axis=1)
+    before = np.full(len(values), -np.inf)
+    moving = np.arange(len(values))
     for _ in range(_ROUNDS):
-        joint = _log_joint(values, weights, means, variances)
+        some = values[moving]
+        joint = _log_joint(some, weights[moving], means[moving], variances[moving])
         total = np.logaddexp(joint[:, 0], joint[:, 1])
         share = np.exp(joint - total[:, None])
-        mass = share.sum(axis=0) + 10 * np.finfo(np.float64).eps
-        weights, means = mass / len(values), share.T @ values / mass
-        variances = (share * (values[:, None] - means) ** 2).sum(axis=0) / mass + _FLOOR
-        if abs(total.mean() - before) < _TOLERANCE:
+        mass = share.sum(axis=2) + 10 * np.finfo(np.float64).eps
+        means[moving] = (share * some[:, None]).sum(axis=2) / mass
+        variances[moving] = (share * (some[:, None] - means[moving][:, :, None]) ** 2).sum(axis=2) / mass + _FLOOR
+        weights[moving] = mass / values.shape[1]
+        likelihood = total.mean(axis=1)
+        moved = np.abs(likelihood - before[moving]) >= _TOLERANCE
+        before[moving] = likelihood
+        moving = moving[moved]
+        if not len(moving):
             break
-        before = float(total.mean())
     return weights, means, variances
 
 
 def _log_joint(values: Scores, weights: Scores, means: Scores, variances: Scores) -> Scores:
-    """log(weight) + log density of each score under each component, without the common constant: (m, 2)."""
-    away = (values[:, None] - means) ** 2 / variances
-    return np.asarray(np.log(weights) - 0.5 * (np.log(variances) + away))
+    """log(weight) + log density of each score under each component, without the common constant: (n, 2, m)."""
+    away = (values[:, None] - means[:, :, None]) ** 2 / variances[:, :, None]
+    return np.asarray((np.log(weights) - 0.5 * np.log(variances))[:, :, None] - 0.5 * away)

@@ -28,7 +28,7 @@ from lamina.llm.base import Embedder
 from lamina.store.base import Store
 from lamina.store.index import IndexCache, ScopeIndex
 from lamina.text.base import Hit
-from lamina.text.granularities.following import FollowedSessions, session_name
+from lamina.text.granularities.following import FollowedSessions, SessionVectors, session_name
 from lamina.text.granularity import Recipe
 from lamina.text.retrieval import HybridRetriever
 
@@ -72,7 +72,8 @@ class GranularityRetriever:
     ) -> list[Hit]:
         """The ``k`` best groups, fewer only if fewer are visible. See ``Retriever.search``.
 
-        The first search after a change encodes three texts for each session from the first that changed on.
+        The first search after a change fits every session from the first that changed on, and encodes of these what
+        it has not encoded before: a summary, keywords and the text of what is new.
         """
         pool = max(_POOL, 4 * k)
         sessions = self._session_scores(query, vector, store, scope, as_of)
@@ -96,7 +97,8 @@ class GranularityRetriever:
     def _of(self, index: ScopeIndex) -> _Followed:
         with self._lock:
             if index not in self._followed:
-                now, past = (FollowedSessions(self._embedder, self._recipe) for _ in range(2))
+                vectors = SessionVectors(self._embedder)
+                now, past = (FollowedSessions(vectors, self._recipe) for _ in range(2))
                 self._followed[index] = _Followed(now, past)
             return self._followed[index]
 

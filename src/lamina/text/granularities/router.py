@@ -13,6 +13,8 @@ probabilities, whatever they say. ``standardized`` scores, in standard deviation
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -36,7 +38,7 @@ def log_probabilities(scores: NDArray[np.floating], temperature: float) -> Score
 
     Raises ``InvalidInput`` for a temperature that is not positive.
     """
-    if not temperature > 0:
+    if not (temperature > 0 and np.isfinite(temperature)):
         raise InvalidInput(f"temperature={temperature!r}: pass a positive number, in the unit of the scores")
     logits = np.asarray(scores, np.float64) / temperature
     logits = logits - logits.max(axis=1, keepdims=True)
@@ -69,3 +71,10 @@ def released_weights(scores: NDArray[np.floating], temperature: float) -> Scores
 def uniform_weights(scores: NDArray[np.floating], temperature: float) -> Scores:  # noqa: ARG001 - the common signature
     """The ablation: every granularity weighs the same."""
     return np.full(len(scores), 1.0 / len(scores))
+
+
+ROUTERS: Mapping[str, Callable[[Scores, float], Scores]] = {
+    "entropy": entropy_weights,
+    "uniform": uniform_weights,
+    "released": released_weights,
+}

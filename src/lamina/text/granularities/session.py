@@ -7,13 +7,16 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from lamina.errors import InvalidInput
+
 
 @dataclass(frozen=True, slots=True)
 class Session:
     """Utterances in order, each as ``[speaker]: text``.
 
     ``summary`` and ``keywords`` are written by whoever can, else extracted. ``turns`` (t, d) are vectors of its turns
-    where they are known already, else those of ``pairs`` are computed.
+    where they are known already, else those of ``pairs`` are computed. Raises ``InvalidInput`` for a string where
+    strings belong.
     """
 
     id: str
@@ -21,6 +24,11 @@ class Session:
     summary: str | None = None
     keywords: tuple[str, ...] | None = None
     turns: NDArray[np.float32] | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        for name, value in (("utterances", self.utterances), ("keywords", self.keywords)):
+            if isinstance(value, str):
+                raise InvalidInput(f"{name}={value!r:.60} is one string: pass a tuple of them")
 
     @property
     def text(self) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lamina.store.analysis import STOP_WORDS, terms
 from lamina.text.english.sentences import sentences
@@ -63,16 +64,31 @@ def _sentences(utterance: str) -> list[str]:
     return [prefix + said[start:end] for start, end in sentences(said)]
 
 
-def _centrality(bags: Sequence[set[str]]) -> list[float]:
-    """TextRank of each bag of words: common words over the log lengths, walked with restarts."""
+def _centrality(bags: Sequence[set[str]]) -> NDArray[np.float64]:
+    """TextRank of each bag of words: common words over the log lengths, walked with restarts.
+
+    ``weight[i, j] = |i & j| / (log(1 + |i|) + log(1 + |j|))`` is never laid out, as a long talk would fill the memory
+    with it: a step passes what sentences of each length give to a word on to the sentences that have that word.
+    """
     size = len(bags)
-    weight = np.zeros((size, size))
-    for i, one in enumerate(bags):
-        for j in range(i):
-            if common := len(one & bags[j]):
-                weight[i, j] = weight[j, i] = common / (math.log(1 + len(one)) + math.log(1 + len(bags[j])))
-    flow = weight / np.maximum(weight.sum(axis=1, keepdims=True), 1e-12)
+    numbers = {word: number for number, word in enumerate(dict.fromkeys(word for bag in bags for word in sorted(bag)))}
+    counts = np.asarray([len(bag) for bag in bags])
+    row = np.repeat(np.arange(size), counts)  # of each word of each sentence
+    word = np.asarray([numbers[word] for bag in bags for word in sorted(bag)], np.int64)
+    lengths, kind = np.unique(counts, return_inverse=True)
+    logs = np.log1p(lengths)
+    share = 1.0 / np.maximum(logs[:, None] + logs, 1e-12)
+    shares, slot = share[kind[row]], word * len(lengths) + kind[row]
+    itself = counts * share[kind, kind]
+
+    def passed(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """``weight @ values``."""
+        at_word = np.bincount(slot, weights=values[row], minlength=len(numbers) * len(lengths))
+        given = (at_word.reshape(-1, len(lengths))[word] * shares).sum(axis=1)
+        return np.asarray(np.bincount(row, weights=given, minlength=size) - itself * values)
+
+    total = np.maximum(passed(np.ones(size)), 1e-12)
     rank = np.full(size, 1.0 / size)
     for _ in range(_STEPS):
-        rank = (1 - _DAMPING) / size + _DAMPING * flow.T @ rank
-    return [float(value) for value in rank]
+        rank = (1 - _DAMPING) / size + _DAMPING * passed(rank / total)
+    return rank

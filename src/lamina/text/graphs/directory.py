@@ -11,11 +11,12 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from lamina.cube.cube import MemCube, Scope
 from lamina.store.base import Store
-from lamina.text.graphs.identity import UNKNOWN, fits, is_part, key
+from lamina.text.graphs.identity import PERSON, UNKNOWN, fits, is_part, key, parts
 
 ENTITY = "entity"
 _MAX_SCOPES = 256
@@ -43,10 +44,11 @@ def entity_of(cube: MemCube) -> Entity:
 
 
 class Directory:
-    """The open entities of one scope. Not locked: ``Directories`` hands it out under a lock."""
+    """The open entities of one scope. ``Directories`` hands it out under its ``lock``."""
 
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
+        self.lock = threading.RLock()
         self._clear()
 
     def _clear(self) -> None:
@@ -130,6 +132,23 @@ class Directory:
         found = (self._entities[id] for id in holders)
         return [e for e in found if e.scope == scope and e.type == type and is_part(short, e.key, type)]
 
+    def alike(self, entity: Entity) -> list[Entity]:
+        """Others that are the same by name, whatever part of the scope they are of: of one name and fitting types, or a
+        person's short and long name where the short one can stand for one long name only."""
+        found = [each for each in self.named(entity.name) if fits(each.type, entity.type)]
+        if entity.type in (PERSON, UNKNOWN):
+            names = {entity.key, *parts(entity.key, PERSON)}
+            for short in names:
+                longer = self._bearers(short)
+                if len({each.key for each in longer}) == 1 and (short != entity.key or not parts(short, PERSON)):
+                    found += [e for e in (*longer, *self.named(short)) if e.type in (PERSON, UNKNOWN)]
+        return [each for each in dict.fromkeys(found) if each.id != entity.id]
+
+    def _bearers(self, short: str) -> list[Entity]:
+        """People, as far as is known, of whose name the key ``short`` is a part."""
+        holders = (self._entities[id] for id in self._token.get(short.split()[0], ()))
+        return [e for e in holders if e.type in (PERSON, UNKNOWN) and is_part(short, e.key, PERSON)]
+
     def mentioned(self, text: str) -> list[Entity]:
         """Entities whose name stands in ``text``, the longest names first; a short name that is part of exactly one
         long name stands for it. A name of one word counts only where it is written with a capital or is no word."""
@@ -158,22 +177,24 @@ class Directory:
 
 
 class Directories:
-    """Directories by scope, the least recently used out first. Thread-safe: use one ``with`` at a time."""
+    """Directories by scope, the least recently used out first. Thread-safe, and no scope waits for another."""
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()
+        self._lock = threading.Lock()  # of the table alone
         self._known: OrderedDict[tuple[int, Scope], tuple[Store, Directory]] = OrderedDict()
 
-    def get(self, store: Store, scope: Scope) -> Directory:
-        """The directory of ``scope``, up to date. Hold ``lock`` while using it."""
+    @contextmanager
+    def use(self, store: Store, scope: Scope) -> Iterator[Directory]:
+        """The directory of ``scope``, up to date, for as long as the ``with`` lasts."""
         name = (id(store), scope)
-        with self.lock:
+        with self._lock:
             _, directory = self._known.setdefault(name, (store, Directory(scope)))
             self._known.move_to_end(name)
-            directory.sync(store)
             if len(self._known) > _MAX_SCOPES:
                 self._known.popitem(last=False)
-            return directory
+        with directory.lock:
+            directory.sync(store)
+            yield directory
 
 
 def choose(found: list[Entity], type: str) -> Entity | None:

@@ -21,6 +21,13 @@ UNKNOWN = "name"  # a name of which nothing tells what it is; it fits every type
 SAME_AS = "same_as"
 CLOSE = 0.92  # cosine from which two spellings may be one thing
 
+
+def _upper() -> str:
+    """A regex class of capital letters: ``re`` has none. Scripts up to U+2000, those with two cases that people use."""
+    return "".join(chr(code) for code in range(0x2000) if chr(code).isupper())
+
+
+UPPER = _upper()
 _TOKEN = re.compile(r"\w+(?:[.'&+-]\w+)*")
 _LEADING = words("the a an my our his her their")
 _ALIASES = {
@@ -28,7 +35,7 @@ _ALIASES = {
     "united states of america": "united states", "uk": "united kingdom", "u.k": "united kingdom",
     "great britain": "united kingdom", "nyc": "new york city", "uae": "united arab emirates",
 }  # fmt: skip
-_CALENDAR = words("""
+CALENDAR = words("""
 monday tuesday wednesday thursday friday saturday sunday january february march april may june july august september
 october november december
 """)
@@ -93,6 +100,6 @@ def is_wordy(text: str) -> bool:
     """Letters only: no digit, number word, day or month, whose neighbours look alike and differ."""
     tokens = text.split()
     return all(
-        not any(c.isdigit() for c in token) and token not in _CALENDAR and parse_number(token) is None
+        not any(c.isdigit() for c in token) and token not in CALENDAR and parse_number(token) is None
         for token in tokens
     )

@@ -10,8 +10,7 @@ whether the relation is a word of the question ("mentor", "work"). ``same_as`` c
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -24,13 +23,15 @@ from lamina.store.base import Edge, Store
 from lamina.store.index import ScopeIndex
 from lamina.store.table import NODE, hashed
 from lamina.text.base import Hit
-from lamina.text.english.slots import stem
+from lamina.text.description import described, owners
+from lamina.text.english.slots import stem, stems
 from lamina.text.graphs.directory import Directory, Entity
-from lamina.text.graphs.identity import CLOSE, SAME_AS, may_blend
+from lamina.text.graphs.identity import CLOSE, SAME_AS, key, may_blend
 from lamina.text.graphs.relations import LIGHT_VERBS
 
 LIMIT = 100  # edges of one node that are looked at (Mem0's released code); a node with more is a hub: no bridge
 _ALIKE = 5  # neighbours of a name that are looked at
+_READ = 32  # first edges whose evidence is read, the likeliest
 BRIDGES = 8  # nodes that paths go on from
 LEXICAL, RELATION = 0.5, 0.5  # what all words, and the relation's word, are worth beside the cosine; ours
 
@@ -66,11 +67,14 @@ class Finder:
     ) -> None:
         self._store, self._scope, self._index = store, scope, index
         self._directory, self._vector, self._as_of = directory, vector, as_of
-        self._named = directory.mentioned(query)
+        with index.lock:
+            self._speakers = {key(name) for name in index.table.speakers}
+        self._wanted = described(query)
+        self._named = self._meant(query)
         names = {stem(word) for each in self._named for word in each.key.split()}
         asked = {stem(word) for word in _WORD.findall(query.lower()) if word not in STOP_WORDS | _UNTELLING}
         self._asked = asked - names
-        self._through = _described(query, self._named) & self._asked
+        self._relative = _relative(query, self._named) & self._asked
         self._terms = list(dict.fromkeys(terms(query)))
 
     def ways(self, hits: Sequence[Hit]) -> list[Way]:
@@ -80,12 +84,28 @@ class Finder:
             return []
         first = self._first(starts, hits)
         fits = self._fits(first)
+        through = self._through(sorted(first, key=lambda edge: -fits[edge]))
+        fits |= {edge: fits[edge] + RELATION for edge in through if not _uses(edge, self._asked)}
         order = sorted(first, key=lambda edge: -fits[edge])
         bridges: dict[str, Edge] = {}  # node -> the best edge that leads to it
         for edge in order:
             bridges.setdefault(edge.target if edge.source in starts else edge.source, edge)
         best = dict(list(bridges.items())[:BRIDGES])
-        return self._second(starts, best, fits) if best else []
+        return self._second(starts, best, fits, through) if best else []
+
+    def _meant(self, query: str) -> list[Entity]:
+        """Who the question names, in lower case too before "'s", and by "my" who asks."""
+        found = self._directory.mentioned(query)
+        found += [each for owner in owners(query) for each in self._directory.named(owner)]
+        if any(each.owner is None for each in self._wanted):
+            found += self._asker()
+        return list(dict.fromkeys(found))
+
+    def _asker(self) -> list[Entity]:
+        """The node of whoever the memory is of: "User", else the only speaker beside the assistant."""
+        speakers = self._speakers - {"assistant", ""}
+        own = {"user"} & speakers or speakers
+        return self._directory.named(next(iter(own))) if len(own) == 1 else []
 
     # -- steps -----------------------------------------------------------------------------------
 
@@ -113,28 +133,58 @@ class Finder:
         """``ids`` and what bears the same name in short or in full."""
         known = set(ids)
         edges = self._edges(sorted(known), [SAME_AS])
-        return known | {id for edge in edges for id in (edge.source, edge.target)}
+        known |= {id for edge in edges for id in (edge.source, edge.target)}
+        bearers = [entity for id in sorted(known) if (entity := self._directory.get(id)) is not None]
+        return known | {each.id for entity in bearers for each in self._directory.alike(entity)}
 
     def _first(self, starts: set[str], hits: Sequence[Hit]) -> list[Edge]:
         """Edges from ``starts`` to elsewhere: those that hits are evidence of, and all of nodes that are no hubs."""
         facts = {cube.id for hit in hits for cube in (hit.cube, *hit.facts) if cube.header.utterance is None}
         found = {_identity(edge): edge for edge in self._edges(sorted(facts)) if edge.evidence in facts}
-        around = self._edges(sorted(starts - self._directory.hubs))
-        hubs = self._note_hubs(starts, around)
+        hubs = self._hubs(starts)
+        around = self._edges(sorted(starts - hubs))
         found |= {_identity(edge): edge for edge in around if not {edge.source, edge.target} & starts <= hubs}
         return [e for e in found.values() if e.relation != SAME_AS and (e.source in starts) != (e.target in starts)]
 
-    def _note_hubs(self, ids: Iterable[str], edges: Sequence[Edge]) -> set[str]:
-        """Which of ``ids`` have too many of ``edges``; remembered, so that they are not read again."""
-        degree = Counter(id for edge in edges for id in (edge.source, edge.target))
-        hubs = {id for id in ids if degree[id] > LIMIT}
-        self._directory.hubs.update(hubs)
-        return hubs
+    def _hubs(self, ids: Iterable[str]) -> set[str]:
+        """Which of ``ids`` lead to more than ``LIMIT`` others: counted no further, and remembered."""
+        known = self._directory.hubs
+        for id in sorted(set(ids) - known):
+            if len(self._store.reach(self._scope, [id], hops=1, as_of=self._as_of, limit=LIMIT + 1)) > LIMIT:
+                known.add(id)
+        return set(ids) & known
 
-    def _second(self, starts: set[str], bridges: Mapping[str, Edge], fits: Mapping[Edge, float]) -> list[Way]:
+    def _through(self, edges: Sequence[Edge]) -> set[Edge]:
+        """Those by which the question describes somebody: "mentor" is their relation or said by their evidence.
+
+        Of the words that may be the noun, the first that any edge uses is meant. Evidence joins its speaker to all it
+        names ("I ran into Ana and her mentor Bob"), which says nothing of the speaker: there the relation must.
+        """
+        said = {edge: self._said(edge) for edge in edges[:_READ]} if self._wanted or self._relative else {}
+        found = {edge for edge in said if _uses(edge, self._relative)}
+        for each in self._wanted:
+            found |= next(filter(None, (self._using(word, said) for word in each.words)), set())
+        return found
+
+    def _using(self, word: str, said: Mapping[Edge, Set[str]]) -> set[Edge]:
+        related = {edge for edge in said if _uses(edge, {word})}
+        return related or {edge for edge in said if word in said[edge] and not self._speaks(edge)}
+
+    def _speaks(self, edge: Edge) -> bool:
+        """Whether an end of the edge is a speaker that the question does not name."""
+        ends = (self._directory.get(id) for id in (edge.source, edge.target))
+        return any(end is not None and end not in self._named and end.key in self._speakers for end in ends)
+
+    def _said(self, edge: Edge) -> frozenset[str]:
+        fact = self._store.get(edge.evidence) if edge.evidence is not None else None
+        return stems(f"{edge.relation.replace('_', ' ')} {fact.text if fact is not None else ''}")
+
+    def _second(
+        self, starts: set[str], bridges: Mapping[str, Edge], fits: Mapping[Edge, float], through: Set[Edge]
+    ) -> list[Way]:
         owner = {id: bridge for bridge in bridges for id in self._same([bridge]) if id not in starts}
-        around = self._edges(sorted(set(owner) - self._directory.hubs))
-        hubs = self._note_hubs(owner, around)
+        hubs = self._hubs(owner)
+        around = self._edges(sorted(set(owner) - hubs))
         used = {edge.evidence for edge in bridges.values()}
         leading = [
             (owner[here], edge)
@@ -149,7 +199,7 @@ class Finder:
                 evidence=(str(bridges[bridge].evidence), str(edge.evidence)),
                 text=f"{self._read(bridges[bridge])}, {self._read(edge)}",
                 fit=fits[bridges[bridge]] + scores[edge],
-                described=_uses(bridges[bridge], self._through),
+                described=bridges[bridge] in through,
             )
             for bridge, edge in leading
         ]
@@ -189,15 +239,12 @@ def _uses(edge: Edge, stems: set[str]) -> bool:
     return any(stem(word) in stems for word in edge.relation.split("_"))
 
 
-def _described(query: str, named: Sequence[Entity]) -> set[str]:
-    """Stems of the words that say who or what is meant through a name: "Ana's new mentor", "the mentor of Ana", "the
-    firm that hired Ana". In "What has Ana read?" there are none: what she read is the answer, not the way to it."""
+def _relative(query: str, named: Sequence[Entity]) -> set[str]:
+    """Stems of a relative clause that says what is meant through a name: "the firm that hired Ana". In "What has Ana
+    read?" there are none: what she read is the answer, not the way to it."""
     names = "|".join(sorted({re.escape(word) for each in named for word in each.key.split()}))
-    found = re.findall(rf"\b(?:{names})['’]s? ((?:\w+ ){{0,2}}\w+)", query, re.I)
-    found += re.findall(rf"\b(\w+) (?:of|to|for) (?:{names})\b", query, re.I)
-    if (m := _RELATIVE.search(query)) is not None and re.search(rf"\b(?:{names})\b", m[1], re.I):
-        found.append(m[1])
-    return {stem(word) for words in found for word in _WORD.findall(words.lower())}
+    m = _RELATIVE.search(query)
+    return set(stems(m[1])) if m is not None and re.search(rf"\b(?:{names})\b", m[1], re.I) else set()
 
 
 def _name(entity: Entity | None) -> str:

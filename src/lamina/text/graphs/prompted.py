@@ -135,8 +135,7 @@ def _words(text: str) -> list[str]:
 
 def _around(store: Store, directories: Directories, scope: Scope, found: Sequence[Triplet]) -> list[tuple[Edge, str]]:
     """Open edges around the nodes that the triplets start from, with their text; the newest if there are many."""
-    with directories.lock:
-        directory = directories.get(store, scope)
+    with directories.use(store, scope) as directory:
         starts = {each.source.key: choose(directory.named(each.source.text, scope), each.source.type) for each in found}
         ids = [entity.id for entity in starts.values() if entity is not None]
         edges = [edge for edge in store.edges(scope, ids) if edge.relation != SAME_AS] if ids else []

@@ -2,7 +2,8 @@
 
 Three readings, the surest first: the attribute that rules recognised ("lives_in", "works_at", "mentor"); nouns that
 relate two names ("Bob is Ana's mentor", "the mentor of Ana is Bob", "Ana's sister Eva"); and the clause itself, a
-named subject, the lemma of its verb with the preposition, and every name after it ("learn_from"). Relations are
+named subject, the lemma of its verb with the preposition, and every name after it ("learn_from"). A name that none of
+them joins to anything is ``named_with`` the others of the statement: what that means is read in it. Relations are
 timeless, as the paper's prompt asks: when they held is said by the edge. Plans and suppositions assert nothing and
 give no triplet; what somebody else reported counts half.
 """
@@ -10,19 +11,22 @@ give no triplet; what somebody else reported counts half.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lamina.cube.cube import Claim, MemCube
 from lamina.text.english.clause import Clause, expand, parse
-from lamina.text.english.lexicon import ADVERBS, RELATIONS, STOP, words
+from lamina.text.english.lexicon import ADVERBS, OPENERS, RELATIONS, STOP, words
 from lamina.text.english.readings import STOPS
 from lamina.text.english.readings import THING as PHRASE
 from lamina.text.english.slots import normal
 from lamina.text.english.verbs import lemma
-from lamina.text.graphs.identity import ORGANISATION, PERSON, PLACE, THING, UNKNOWN, Name, key
+from lamina.text.graphs.identity import CALENDAR, ORGANISATION, PERSON, PLACE, THING, UNKNOWN, UPPER, Name, key
 
 REPORTED = 0.5  # weight of hearsay
 SHORT = 12  # words after the verb of a clause that is simple enough to have one object
+TOGETHER, NAMED_WITH = 0.5, "named_with"  # names in one statement of which nothing better is known; its weight
+MAX_TOGETHER = 3  # names; of a longer list nobody can tell who belongs to whom
 MAX_OBJECTS = 4  # names after one verb; a list of more is an enumeration
 
 
@@ -53,7 +57,10 @@ _OF_PEOPLE = words(
     "relative favourite employer school partner title role major studies birthplace raised likes language pet age "
     "marital"
 )
-_NAME = r"(?:[A-Z][\w&.-]*\w|[A-Z])(?:'(?!s\b)\w+)?(?: (?:(?:of|de|del|la|van|von|the|&) )?[A-Z][\w&.'-]*\w)*"
+_NAME = (
+    rf"(?:[{UPPER}][\w&.-]*\w|[{UPPER}])(?:'(?!s\b)\w+)?"
+    rf"(?: (?:(?:of|de|del|la|van|von|the|&) )?[{UPPER}](?:[\w&.-]|'(?!s\b))*\w)*"
+)
 _BE = r"(?:is|was|became|has been|will be)"
 _NOUN = r"(?:[a-z]+ ){0,2}?(?P<n>[a-z][a-z-]+)"
 _NOUN_PATTERNS = tuple(
@@ -66,13 +73,16 @@ _NOUN_PATTERNS = tuple(
         rf"^(?P<b>{_NAME}) (?:has|got|found) (?:an?|one) {_NOUN}(?:,|,? (?:called|named)) (?P<a>{_NAME})(?=[.,!;]|$)",
     )
 )
-_KIN = re.compile(rf"\b(?P<b>{_NAME})'s (?:[a-z]+ )?(?P<n>{'|'.join(sorted(RELATIONS))}),? (?P<a>{_NAME})")
+_KIN = re.compile(rf"\b(?P<b>{_NAME})'s (?:[a-z]+ )?(?P<n>[a-z][a-z-]+),? (?P<a>{_NAME})")
 _OWNED = re.compile(rf"^(?P<b>{_NAME})'s (?:[a-z]+ )?(?P<n>{'|'.join(sorted(RELATIONS))})(?:,? (?P<a>{_NAME}))?$")
 _UNKNOWN_VERB = re.compile(rf"^(?P<a>{_NAME}) (?P<v>[a-z]+(?:s|ed))(?: (?P<p>with|for|to|at))? (?P<b>{_NAME})")
+_RUN = re.compile(rf"(?<![\w'’.@/]){_NAME}")
+_ACTS = re.compile(r"'s\b| [a-z]+(?:s|ed)\b| (?:and|was|had|can|will|would|chose|told|met) ")
+_BEGINNERS = STOP | ADVERBS | OPENERS | words("everybody everyone somebody someone nobody people")
 _NO_ENTITY = re.compile(r"^[\d$€£]|@|://|^\W")
 _PREPOSITIONS = words("at in to from with for of on about by near into under against after over through around as")
 _PRONOUNS = words("he she")
-_CAPITALS_BEFORE = re.compile(r"(?:\b[A-Z]\w+ )+$")
+_CAPITALS_BEFORE = re.compile(rf"(?:\b[{UPPER}]\w+ )+$")
 _ARTICLES = words("the a an my our")
 _AT = words("at in from near with")
 # What a name only qualifies: "LGBTQ support group" is no LGBTQ.
@@ -106,12 +116,13 @@ def triplets(cube: MemCube) -> list[Triplet]:
         if source is not None and clause is not None and not (found or verbal):
             verbal = _plain_object(clause, source)
         found += [each for each in verbal if each.target.key not in told]
+        found += _together(text, [*cube.header.entities, claim.subject], found)
     distinct: dict[tuple[str, str], Triplet] = {}  # the surest reading of a pair
     for each in found:
         pair = each.source.key, each.target.key
         if "" not in pair and pair[0] != pair[1]:
             distinct.setdefault(pair, each)
-    return [Triplet(each.source, each.relation, each.target, weight) for each in distinct.values()]
+    return [Triplet(each.source, each.relation, each.target, weight * each.weight) for each in distinct.values()]
 
 
 # -- who -----------------------------------------------------------------------------------------
@@ -192,13 +203,46 @@ def _as_written(value: str, cube: MemCube) -> str:
 
 
 def _by_noun(text: str) -> list[Triplet]:
-    found = [Triplet(Name(m["b"], PERSON), m["n"], Name(m["a"], PERSON)) for m in _KIN.finditer(text)]
+    found = [_joined(m) for m in _KIN.finditer(text) if m["n"] not in STOP | ADVERBS]
     for pattern in _NOUN_PATTERNS:
         if (m := pattern.match(text)) and m["n"] not in STOP:
-            kin = PERSON if m["n"] in RELATIONS else UNKNOWN
-            found.append(Triplet(Name(m["b"], kin), _named(m["n"]), Name(m["a"], kin)))
+            found.append(_joined(m))
             break
     return found
+
+
+def _joined(m: re.Match[str]) -> Triplet:
+    kin = PERSON if m["n"] in RELATIONS else UNKNOWN
+    return Triplet(Name(m["b"], kin), _named(m["n"]), Name(m["a"], kin))
+
+
+def _together(text: str, known: Sequence[str], told: Sequence[Triplet]) -> list[Triplet]:
+    """Names in one statement belong together, however it is worded; what they are to each other it says itself.
+    A name of which nothing is ``told`` yet is joined to those of which something is, and to other such names.
+
+    A capital at the beginning is a name if it is no word that sentences begin with, or if it is ``known`` as one.
+    """
+    found: dict[str, Name] = {}
+    keys = {key(name) for name in known}
+    for m in _RUN.finditer(text):
+        words_ = m[0].split()
+        while words_ and words_[0].lower() in _BEGINNERS and key(" ".join(words_)) not in keys:
+            words_.pop(0)
+        name = " ".join(words_)
+        begins = m.start() == 0 or text[: m.start()].rstrip()[-1:] in ".!?:"
+        if name and not (begins and len(words_) == 1 and key(name) not in keys and not _ACTS.match(text, m.end())):
+            found.setdefault(key(name), Name(name))
+    names = [name for k, name in found.items() if k not in CALENDAR and not _NO_ENTITY.search(name.text)]
+    if len(names) > MAX_TOGETHER:
+        return []
+    about, ends = ({name.key for name in side} for side in ([t.source for t in told], [t.target for t in told]))
+    pairs = [
+        (one, other)
+        for n, one in enumerate(names)
+        for other in names[n + 1 :]
+        if not {one.key, other.key} <= about | ends and not {one.key, other.key} & (ends - about)
+    ]
+    return [Triplet(one, NAMED_WITH, other, TOGETHER) for one, other in pairs]
 
 
 def _by_verb(clause: Clause | None, text: str, source: Name, entities: tuple[str, ...]) -> list[Triplet]:

@@ -20,14 +20,16 @@ from lamina.errors import InvalidInput, NotFound
 from lamina.llm.base import ChatModel, Embedder
 from lamina.store.base import Edge, Reached, Store, Write
 from lamina.store.index import IndexCache
-from lamina.text import removal
-from lamina.text.arguments import clean_text, memory_text, short
+from lamina.text import checks, removal
+from lamina.text.arguments import clean_text, memory_text, positive, short
 from lamina.text.base import Hit
 from lamina.text.linked_notes import AMem, LinkedNotes
 from lamina.text.notes.following import Expand
 from lamina.text.notes.linking import RELATIONS
 from lamina.text.notes.register import Registers
-from lamina.text.pipelines import Tools
+from lamina.text.tools import Tools
+
+MAX_RESULTS, MAX_VERSION = 10_000, 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +82,13 @@ class NoteBook:
         tags: Sequence[str] = (),
     ) -> list[Note]:
         """``add`` for several, in order, in one transaction. ``times`` (with a time zone) default to now."""
-        texts = [memory_text(content) for content in contents]
-        stamps = list(times) if times is not None else [now()] * len(texts)
-        if len(stamps) != len(texts) or any(stamp.tzinfo is None for stamp in stamps):
-            raise InvalidInput(
-                f"times={short(times)}: give one time with a time zone for each of {len(texts)} contents"
-            )
-        labels = [clean_text("tags", tag, 40) for tag in tags]
+        checks.scope(scope)
+        texts = [memory_text(content) for content in checks.several("contents", contents)]
+        stamps = checks.several("times", times) if times is not None else [now()] * len(texts)
+        if len(stamps) != len(texts):
+            raise InvalidInput(f"times={short(times)}: give one time for each of {len(texts)} contents")
+        stamps = [checks.zoned("times", stamp) for stamp in stamps]
+        labels = [clean_text("tags", tag, 40) for tag in checks.several("tags", tags)]
         turns = [_content(text, scope, at) for text, at in zip(texts, stamps, strict=True)]
         vectors = self._embedder.encode(texts)
         plan = self.connector.plan(scope, turns, vectors, labels)
@@ -102,6 +104,7 @@ class NoteBook:
 
     def rollback(self, id: str, version: int) -> Note:
         """A new version of the note with keywords, tags and context of an older one. Raises ``NotFound``."""
+        positive("version", version, MAX_VERSION)
         old = self._store.get(self._note(id).id, version=version)
         if old is None:
             raise NotFound(f"version={short(version)}: note {id} has no such version; history() lists them")
@@ -117,8 +120,13 @@ class NoteBook:
             return sum(tx.disconnect(e.source, e.target, e.relation, at=at) for e in edges if e.relation in RELATIONS)
 
     def delete(self, id: str) -> None:
-        """Take content and note out of use; both stay in history. Raises ``NotFound``."""
-        removal.delete(self._store, self._turn(id), now())
+        """Take content and note out of use; both stay in history. Raises ``NotFound``.
+
+        Notes that took words from it go too, and are written anew without it.
+        """
+        turn = self._turn(id)
+        removal.delete(self._store, turn, now())
+        self.connector.mend(turn.header.scope)
 
     def forget(self, id: str, *, reason: str = "asked to forget") -> list[str]:
         """Erase content, note and links, and every note that took words from it; then write those anew without it.
@@ -126,6 +134,7 @@ class NoteBook:
         Returns the ids that were erased. Raises ``NotFound``.
         """
         scope = self._turn(id).header.scope
+        clean_text("reason", reason)
         gone = removal.forget(self._store, self._embedder, [id], reason=reason)
         self._indexes.drop(self._store)
         self.consolidate(scope)
@@ -133,7 +142,7 @@ class NoteBook:
 
     def consolidate(self, scope: Scope) -> int:
         """Write the notes that are missing; how many. See ``AMem.consolidate``."""
-        return self.connector.consolidate(scope)
+        return self.connector.consolidate(checks.scope(scope))
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -145,8 +154,12 @@ class NoteBook:
         self, query: str, *, scope: Scope, k: int = 10, expand: Expand = "auto", as_of: datetime | None = None
     ) -> list[Hit]:
         """The ``k`` notes that answer ``query``; the parts of a hit say which link led to it, if one did."""
-        if k < 1:
-            raise InvalidInput(f"k={k!r}: pass a positive number of results")
+        checks.scope(scope)
+        positive("k", k, MAX_RESULTS)
+        if expand is not True and expand is not False and expand != "auto":
+            raise InvalidInput(f"expand={short(expand)}: pass 'auto', True or False")
+        if as_of is not None:
+            checks.zoned("as_of", as_of)
         (vector,) = self._embedder.encode([memory_text(query)])
         return self.retriever.search(query, vector, self._store, scope, k=k, as_of=as_of, expand=expand)
 
@@ -157,8 +170,7 @@ class NoteBook:
 
     def neighbourhood(self, id: str, hops: int = 1) -> list[Reached]:
         """Notes within one or two links. Raises ``NotFound``, ``InvalidInput``."""
-        if hops not in (1, 2):
-            raise InvalidInput(f"hops={hops!r}: pass 1 or 2")
+        positive("hops", hops, 2)
         return self._store.reach(self._turn(id).header.scope, [id], hops=hops, relations=sorted(RELATIONS))
 
     def history(self, id: str) -> list[Note]:
@@ -168,6 +180,7 @@ class NoteBook:
 
     def notes(self, scope: Scope) -> list[Note]:
         """Open notes of a scope, oldest first."""
+        checks.scope(scope)
         found: list[Note] = []
         cursor: str | None = None
         while True:
@@ -181,7 +194,7 @@ class NoteBook:
 
     def all_links(self, scope: Scope) -> list[Edge]:
         """Open links within a scope."""
-        return self._store.edges(scope, relations=sorted(RELATIONS))
+        return self._store.edges(checks.scope(scope), relations=sorted(RELATIONS))
 
     def _turn(self, id: str) -> MemCube:
         cube = self._store.get(clean_text("id", id, 255))

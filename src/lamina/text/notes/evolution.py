@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from lamina.cube.cube import Header, Lineage, MemCube, now
+from lamina.cube.cube import Header, Lineage, MemCube
 from lamina.cube.payload import TextPayload
 from lamina.store.analysis import terms
 from lamina.text.notes.construction import day
@@ -117,7 +117,7 @@ def restored(note: MemCube, old: MemCube) -> MemCube:
     header = replace(
         old.header,
         version=note.header.version + 1,
-        recorded=max(now(), note.header.recorded),
+        recorded=note.header.recorded,  # by the clock of what was said, or nothing said since could teach it
         superseded=None,
         superseded_by=None,
         lineage=Lineage(old.header.lineage.derived_from, "rollback"),

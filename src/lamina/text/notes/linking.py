@@ -98,7 +98,9 @@ def propose(
 
 def _similar(id: str, near: Sequence[tuple[str, float]]) -> Iterator[Link]:
     for other, cosine in near:
-        yield Link(id, other, "same_topic", cosine, f"similar ({cosine:.2f}), each among the nearest of the other")
+        yield Link(
+            id, other, "same_topic", min(cosine, 1.0), f"similar ({cosine:.2f}), each among the nearest of the other"
+        )
 
 
 def _slots(id: str, draft: Draft, new: Newcomers, register: Register) -> Iterator[Link]:

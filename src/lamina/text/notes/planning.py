@@ -23,6 +23,7 @@ from lamina.text.notes.construction import Draft, Vector, enriched_text, in_cont
 from lamina.text.notes.evolution import Change, evolved
 from lamina.text.notes.linking import Link, prune_links, write_links
 from lamina.text.notes.register import NOTE
+from lamina.text.transient import Transient
 
 _NEXT_TO = [1, 2]  # columns of ``Neighbours``: the turn before, the turn after
 CONTEXT = "context"  # the operation of a version whose vector takes in the turn that came after
@@ -71,7 +72,7 @@ class Plan:
     def embed(self, embedder: Embedder) -> None:
         """Vectors of all versions, in one call."""
         texts = [enriched_text(cube) for state in self.notes.values() for cube in state.versions]
-        rows = iter(embedder.encode(texts) if texts else ())
+        rows = iter(Transient(embedder).encode(texts) if texts else ())
         for state in self.notes.values():
             state.vectors = [with_enrichment(state.base, next(rows)) for _ in state.versions]
 

@@ -6,7 +6,8 @@ labelled with small integers, so that a model cannot name what it was not shown.
 What a model says is checked before it is used: labels it was not given are dropped and counted; a context that brings
 in names or numbers its turn does not hold is refused, and one that evolves may use only words of the notes involved,
 or small errors grow over chains of notes; tags snap to ones the scope has (cosine 0.80), or "trip" and "travel" drift
-apart. Whatever fails leaves that note to the rules.
+apart; a link's reason names stems that both turns share, not the model's words. Whatever fails leaves that note to the
+rules.
 """
 
 from __future__ import annotations
@@ -24,12 +25,14 @@ from lamina.store.analysis import terms
 from lamina.text.notes.construction import Draft
 from lamina.text.notes.evolution import MAX_EVOLUTIONS, MAX_KEYWORDS, Change, may_learn
 from lamina.text.notes.linking import Link
+from lamina.text.transient import Transient
 
 MAX_WORDS = 40  # of a context
 SAME_TAG = 0.80
 LINKED = 0.7  # weight of a link that a model proposes; rules may have found a stronger one for the pair
 _SUPPORTED = 0.6  # share of a context's words that its turn must hold
 _TOKENS = 600
+_SHARED = 5  # stems that a reason names
 _KNOWN_TAGS = 64  # tags of the scope, the most used first, to which new ones snap
 _NUMBER = re.compile(r"\d+")
 _CAPITAL = re.compile(r"(?<=[a-z,;] )[A-Z]\w+")
@@ -136,7 +139,7 @@ class Prompted:
         self._counts["unknown_ids"] += sum(link.to not in known for link in answer.links)
         self._counts["unknown_ids"] += sum(change.id not in known for change in answer.evolutions)
         links = [
-            Link(turn.id, candidates[link.to][0].id, link.type, LINKED, link.why)
+            Link(turn.id, candidates[link.to][0].id, link.type, LINKED, _reason(turn, candidates[link.to][0]))
             for link in answer.links
             if link.to in known
         ]
@@ -166,12 +169,19 @@ class Prompted:
         pool = [tag for tag, _ in known.most_common(_KNOWN_TAGS) if tag not in tags]
         if not pool:
             return list(tags)
-        vectors = self._embedder.encode([*tags, *pool])
+        vectors = Transient(self._embedder).encode([*tags, *pool])
         near = vectors[: len(tags)] @ vectors[len(tags) :].T
         return [
             tag if tag in known or row.max() < SAME_TAG else pool[int(row.argmax())]
             for tag, row in zip(tags, near, strict=True)
         ]
+
+
+def _reason(one: MemCube, other: MemCube) -> str:
+    """Why two turns are linked, in the stems that both hold: a model's own words may be those of a third turn, and
+    would outlive its forgetting."""
+    shared = sorted(set(terms(one.text)) & set(terms(other.text)))
+    return f"by a model; both mention {', '.join(shared[:_SHARED])}" if shared else "by a model"
 
 
 def _messages(task: str, text: str) -> list[Message]:

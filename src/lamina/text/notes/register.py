@@ -128,10 +128,12 @@ class Register:
         self.postings = Postings()
         self.notes: dict[str, str] = {}  # turn id -> note id, of open notes in exactly this scope
         self.speakers: Counter[str] = Counter()  # words of their names, in stems
-        self.tags: Counter[str] = Counter()
+        self.tags: Counter[str] = Counter()  # of the newest versions of notes
+        self._counted: dict[str, tuple[str, ...]] = {}  # note id -> its tags, turn id -> its speaker's stems
         self._turns: dict[str, tuple[int, Keys | None]] = {}  # id -> newest version seen, its keys while open
         self._versions: dict[str, int] = {}  # note id -> newest version seen
         self._rows: dict[int, tuple[str, str]] = {}  # key of a version -> what it is, id of its turn
+        self._noted: dict[int, str] = {}  # key of a version of a note -> id of the note
         self._note_keys = Growing(np.int64)
 
     def __len__(self) -> int:
@@ -192,28 +194,44 @@ class Register:
         if fresh is not None:
             self.postings.add(cube.id, fresh)
             assert cube.header.utterance is not None
-            self.speakers.update(terms(cube.header.utterance.speaker))
+            self._count(self.speakers, cube.id, terms(cube.header.utterance.speaker))
 
     def _take_note(self, key: int, cube: MemCube, turn: str) -> None:
         if key not in self._rows:
             self._rows[key] = NOTE, turn
+            self._noted[key] = cube.id
             self._note_keys.extend([key])
         if cube.header.scope != self.scope or cube.header.version < self._versions.get(cube.id, 0):
             return
-        if cube.header.version > self._versions.get(cube.id, 0):
-            self.tags.update(cube.header.tags)
+        self._count(self.tags, cube.id, cube.header.tags)
         self._versions[cube.id] = cube.header.version
         if cube.header.superseded is None:
             self.notes[turn] = cube.id
         elif self.notes.get(turn) == cube.id:
             del self.notes[turn]
 
+    def _count(self, counter: Counter[str], id: str, words: Sequence[str]) -> None:
+        """What ``id`` counts for now instead of what it did: nothing stays of what is forgotten."""
+        old = self._counted.pop(id, ())
+        counter.update(words)
+        counter.subtract(old)
+        for word in set(old):
+            if counter[word] <= 0:
+                del counter[word]
+        if words:
+            self._counted[id] = tuple(words)
+
     def _bury(self, key: int) -> None:
         kind, turn = self._rows.pop(key, ("", ""))
         if kind == NOTE:
-            self._versions.pop(self.notes.pop(turn, ""), None)
+            note = self._noted.pop(key, "")
+            self._count(self.tags, note, ())
+            self._versions.pop(note, None)
+            if self.notes.get(turn) == note:
+                del self.notes[turn]
         elif kind == "turn" and turn in self._turns:
             _, keys = self._turns.pop(turn)
+            self._count(self.speakers, turn, ())
             if keys is not None:
                 self.postings.remove(turn, keys)
 

@@ -4,9 +4,9 @@ Mem-alpha (arXiv 2509.25911) lets a language model read chunk and memory; a smal
 promise, training on short histories and working on long ones, holds only if none of them grows with the history.
 So there are no counts and no store size: cosines, shares and yes-or-no answers. Two choices carry the transfer:
 
-* ``style``: the chunk is encoded by its *function words* alone, each a fixed random direction in 64 dimensions.
-  Content words say what it is about, function words how it is told ("is now", "did you", "on"). New names, values
-  and topics therefore leave the encoding as it is, and no model has to run.
+* ``form``: of *how* a chunk is told the policy learns only whether it has a date, a number, a first person or a
+  question mark, and its length. With an encoding of its function words too, it did worse on sentences it had not been
+  trained on, so there is none.
 * ``match``: likeness to stored entries is a cosine over content words weighted by inverse document frequency, so
   that a shared rare name outweighs shared common words. The margin to the second best says how safe the match is.
 """
@@ -15,11 +15,9 @@ from __future__ import annotations
 
 import math
 import re
-import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,10 +27,9 @@ from lamina.text.english.slots import stem
 
 Floats = NDArray[np.float64]
 
-STYLE = 64  # dimensions of the style encoding
 MATCH = ("cosine", "margin", "same_entity", "same_attribute", "novelty")
 FORM = ("dated", "numbered", "first_person", "asks", "length")
-FEATURES = (*(f"style.{place}" for place in range(STYLE)), *FORM, *MATCH, "core_fill")
+FEATURES = (*FORM, *MATCH, "core_fill")
 LONG = 32  # words from which a chunk counts as long
 PRIOR = 10.0  # documents assumed beside those stored, so that weights mean the same in a small store
 
@@ -57,7 +54,6 @@ class Reading:
 
     terms: frozenset[str]
     names: frozenset[str]
-    style: Floats  # (64,), unit norm, or zero for a text without function words
     dated: bool
     numbered: bool
     first_person: bool
@@ -86,9 +82,8 @@ class Match:
         return [self.cosine, self.margin, float(self.same_entity), float(self.same_attribute), self.novelty]
 
 
-@lru_cache(maxsize=65_536)
 def read(text: str) -> Reading:
-    """Read a chunk of English. Pure and cached."""
+    """Read a chunk of English. Pure; nothing of ``text`` is kept, because it may be somebody's."""
     undated = strip_dates(text)
     spoken = _WORD.findall(undated)
     lower = [word.lower().replace("’", "'").removesuffix("'s") for word in spoken]
@@ -96,7 +91,6 @@ def read(text: str) -> Reading:
     return Reading(
         terms=frozenset(stem(low) for _, low in content),
         names=frozenset(stem(low) for word, low in content if word[0].isupper()),
-        style=style(lower),
         dated=undated != text,
         numbered=any(low[0].isdigit() for low in lower),
         first_person=any(word.lower().replace("’", "'") in _FIRST_PERSON for word in spoken),
@@ -106,8 +100,8 @@ def read(text: str) -> Reading:
 
 
 def retell(reading: Reading) -> Reading:
-    """The reading of a statement that an extractor retold: how it was told is lost, and it asks nothing."""
-    return replace(reading, style=np.zeros(STYLE), asks=False)
+    """The reading of a statement that an extractor retold: it asks nothing."""
+    return replace(reading, asks=False)
 
 
 def strip_dates(text: str) -> str:
@@ -118,14 +112,6 @@ def strip_dates(text: str) -> str:
 def count_tokens(text: str) -> int:
     """Words, the unit of every memory budget here."""
     return len(_WORD.findall(text))
-
-
-def style(lower: Sequence[str]) -> Floats:
-    """Unit sum of the directions of the function words among ``lower``; float64 ``(64,)``."""
-    known = [word for word in lower if word in _FUNCTION]
-    total = np.sum([_direction(word) for word in known], axis=0) if known else np.zeros(STYLE)
-    length = float(np.linalg.norm(total))
-    return np.asarray(total / length if length else total)
 
 
 def idf(frequency: Floats, documents: Floats | float) -> Floats:
@@ -178,10 +164,4 @@ def same_attribute(chunk: Reading, entry: Reading) -> bool:
 
 def assemble(chunk: Reading, found: Match, core_fill: float) -> Floats:
     """The feature vector, float64 ``(len(FEATURES),)``. ``core_fill``: share of the core budget in use, 0 to 1."""
-    return np.concatenate([chunk.style, chunk.form(), found.values(), [core_fill]])
-
-
-@lru_cache(maxsize=4096)
-def _direction(word: str) -> Floats:
-    """The same direction in every process: seeded by the word."""
-    return np.asarray(np.random.default_rng(zlib.crc32(word.encode())).standard_normal(STYLE))
+    return np.asarray([*chunk.form(), *found.values(), core_fill])

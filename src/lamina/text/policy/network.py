@@ -1,6 +1,6 @@
 """The policy: a perceptron with one hidden layer from features to action scores, and Adam, by hand in numpy.
 
-Some five thousand weights learn in milliseconds without torch, and importing this room stays cheap. Gradients are
+Some thousand weights learn in milliseconds without torch, and importing this room stays cheap. Gradients are
 proved against finite differences. All arrays are float64, so that a resumed training repeats bit by bit.
 """
 

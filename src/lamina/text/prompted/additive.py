@@ -26,7 +26,7 @@ from lamina.text.prompted.asking import ask
 from lamina.text.prompted.conversation import CONTEXT, hash_of, transcript
 from lamina.text.prompted.draft import Counts, Reading
 from lamina.text.prompted.extraction import FALLBACK, MAX_TOKENS, with_wishes
-from lamina.text.prompted.reading import by_turn
+from lamina.text.prompted.reading import beyond_prompt, by_turn
 from lamina.text.prompted.statements import Shown, Statement, drafts
 
 WINDOW = 10  # new turns a question; a longer call takes several
@@ -112,7 +112,8 @@ class AdditiveExtractor:
         if answer is None:
             self.counts.add(fallback=len(new))
             return Reading(len(new), tuple(by_turn(self._rules, new, context, name=FALLBACK)))
-        return Reading(len(new), drafts([self._statement(e, nearest) for e in answer.memory], shown, self.counts))
+        found = drafts([self._statement(e, nearest) for e in answer.memory], shown, self.counts)
+        return Reading(len(new), (*found, *beyond_prompt(self._rules, new, context, name=FALLBACK)))
 
     def _statement(self, entry: Entry, nearest: Sequence[MemCube]) -> Statement:
         real = [number for number in entry.linked_memory_ids if 0 <= number < len(nearest)]

@@ -19,7 +19,7 @@ from lamina.text.extraction import RulesExtractor
 from lamina.text.prompted.asking import ask
 from lamina.text.prompted.conversation import CONTEXT, hash_of, transcript
 from lamina.text.prompted.draft import Counts, Reading
-from lamina.text.prompted.reading import by_turn
+from lamina.text.prompted.reading import beyond_prompt, by_turn
 from lamina.text.prompted.statements import Shown, Statement, drafts
 
 PAIR = 2
@@ -88,7 +88,8 @@ class PromptedExtractor:
             self.counts.add(fallback=len(new))
             return Reading(len(new), tuple(by_turn(self._rules, new, context, name=FALLBACK)))
         statements = (Statement(noted.text, noted.about, tuple(noted.turns)) for noted in answer.facts)
-        return Reading(len(new), drafts(statements, shown, self.counts))
+        rest = beyond_prompt(self._rules, new, context, name=FALLBACK)
+        return Reading(len(new), (*drafts(statements, shown, self.counts), *rest))
 
     def _messages(self, summary: str | None, shown: Shown) -> list[Message]:
         parts = [f"Summary of the conversation so far:\n{summary}"] if summary else []

@@ -3,8 +3,8 @@
 A model may add what nobody told it, or copy the examples of its prompt. A fact is therefore checked against the
 turns it cites: each number, month and day of the week must occur there, or in the dates their expressions resolve
 to ("last week" gives its year, month and days); at least 60% of the words of each name, and 60% of all content words,
-must occur too. Speakers' names may always be used. The check knows words, not logic: a negation that is turned
-round passes.
+must occur too. Speakers' names may always be used. The check knows words, not logic; the little that can be seen of a
+sentence that turns round what was said is in ``contradiction``.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from lamina.text.english.entities import entities, names_inside
 from lamina.text.english.lexicon import ADVERBS, OPENERS, STOP
 from lamina.text.english.numbers import NUMBER_WORD, VAGUE_NUMBER, parse_number
 from lamina.text.english.verbs import FORMS
+from lamina.text.prompted.contradiction import why_contradicted
 from lamina.text.time import TimeSpan, format_date, resolve
 
 SHARE = 0.6  # of the words of a name, and of all content words
@@ -52,7 +53,10 @@ def why_ungrounded(text: str, turns: Sequence[Turn], names: Iterable[str] = ()) 
     if not content:
         return "ungrounded: it says nothing"
     share = _share(content, known.words)
-    return f"ungrounded: {share:.0%} of its words are in the cited turns" if share < SHARE else None
+    if share < SHARE:
+        return f"ungrounded: {share:.0%} of its words are in the cited turns"
+    wrong = why_contradicted(text, "\n".join(turn.text for turn in turns))
+    return f"ungrounded: {wrong}" if wrong else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +96,13 @@ def _normal(digits: str) -> str:
     parts = re.split(r"[.,]", digits)
     grouped = all(len(part) == 3 for part in parts[1:])
     if len(parts) == 1 or (grouped and "," in digits):
-        return str(int("".join(parts)))
-    return ".".join(str(int(part)) if n == 0 else part for n, part in enumerate(parts))
+        parts = ["".join(parts)]
+    return ".".join([_western(parts[0]).lstrip("0") or "0", *map(_western, parts[1:])])
+
+
+def _western(digits: str) -> str:
+    """Digits of any script as 0 to 9; a string, since a number may have more of them than ``int`` takes."""
+    return "".join(str(unicodedata.decimal(digit)) for digit in digits)
 
 
 def _date_words(span: TimeSpan) -> str:

@@ -14,6 +14,7 @@ from lamina.text.base import Turn
 
 PENDING = "pending"
 _NAMED = "pending/named"
+_FAILED = "pending/attempts:"
 _ZONE = "pending/minutes-from-utc:"
 
 
@@ -26,6 +27,17 @@ def waiting(cube: MemCube, turn: Turn) -> MemCube:
 
 def is_waiting(cube: MemCube) -> bool:
     return PENDING in cube.header.tags
+
+
+def attempts(cube: MemCube) -> int:
+    """How often its reading failed when it was taken up again."""
+    return next((int(tag.removeprefix(_FAILED)) for tag in cube.header.tags if tag.startswith(_FAILED)), 0)
+
+
+def postponed(cube: MemCube) -> MemCube:
+    """The next version of a turn that waits: once more it could not be read."""
+    tags = (*(tag for tag in cube.header.tags if not tag.startswith(_FAILED)), f"{_FAILED}{attempts(cube) + 1}")
+    return replace(cube, header=replace(cube.header, version=cube.header.version + 1, tags=tags))
 
 
 def done(cube: MemCube) -> MemCube:

@@ -13,13 +13,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from lamina.cube.cube import Claim
-from lamina.store.analysis import terms
 from lamina.text.base import Fact, Turn
 from lamina.text.english.entities import entities, keywords
-from lamina.text.english.sentences import sentences
 from lamina.text.extraction import RulesExtractor
 from lamina.text.prompted.draft import Counts, Draft
 from lamina.text.prompted.grounding import why_ungrounded
+from lamina.text.prompted.quoting import nearest_sentence
 
 LONGEST = 1000  # characters of one statement
 # The rules read first persons. Of a third person's endings they miss some, and "the neighbour of Ana has a piano" they
@@ -87,7 +86,8 @@ def _grounds(text: str, cited: list[int], shown: Shown) -> tuple[list[int], str 
     if not any(place >= known for place in cited):  # a slip of the pen, if the new turns do say it
         new = list(range(known, len(turns)))
         return new, "it cites none of the new turns" if doubt(new) else None
-    wider = sorted({near for place in cited for near in (place - 1, place) if near >= 0})
+    asked = [place - 1 for place in cited if place > 0 and turns[place - 1].role != "tool"]  # a tool asks nothing
+    wider = sorted({*asked, *cited})
     if (problem := doubt(cited)) is not None and doubt(wider) is None:
         return wider, None  # an answer rests on its question
     return cited, problem
@@ -96,7 +96,7 @@ def _grounds(text: str, cited: list[int], shown: Shown) -> tuple[list[int], str 
 def _fact(statement: Statement, turn: Turn, extractor: str) -> Fact:
     """The statement as a fact filed under ``turn``: the claim as the rules read it, the quote nearest to it."""
     about = _named(statement.about, turn)
-    start, end = _quote(statement.text, turn)
+    start, end = nearest_sentence(statement.text, turn.text)
     told = replace(turn, text=statement.text, speaker=about, role="user", named=True)
     read = RulesExtractor().extract(told)
     if len(read) == 1:
@@ -120,13 +120,3 @@ def _named(about: str, turn: Turn) -> str:
     """Whom a statement is about; whoever spoke where the model says nothing, "user" or "assistant"."""
     name = " ".join(about.split())[:100]
     return turn.speaker if not name or name.casefold() in ("user", "the user", "assistant", "speaker") else name
-
-
-def _quote(text: str, turn: Turn) -> tuple[int, int]:
-    """The sentence of the turn that shares most words with ``text``; the whole turn if none does."""
-    wanted = set(terms(text))
-    spans = sentences(turn.text)
-    best = max(spans, key=lambda span: len(wanted & set(terms(turn.text[span[0] : span[1]]))), default=None)
-    if best is None or not wanted & set(terms(turn.text[best[0] : best[1]])):
-        return 0, len(turn.text)
-    return best

@@ -4,15 +4,18 @@ Mem0, arXiv 2504.19413, section 2.1: a summary of the whole conversation goes in
 refreshed beside the extraction. Here it is one memory a scope (semantic type "summary", archived: a prompt's
 ingredient, not an answer), rewritten when ten more turns have been read. Each version derives from the turns it
 adds, so that forgetting a turn takes the summary with it, deleting one closes it, and the next refresh starts
-afresh. Sentences that the turns do not ground are left out; a model that is silent leaves the old one standing.
+afresh. Sentences that the turns do not ground are left out; a model that is silent leaves the old one standing, and
+is asked again ten turns later. Turns that came to wait meanwhile are covered oldest first, twenty a version.
 """
 
 from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +36,7 @@ from lamina.text.prompted.restoring import as_turn, is_waiting
 
 EVERY = 10  # turns between two versions; ours (the paper says only that it is refreshed)
 MAX_TOKENS = 600
+_PAGE = 50
 _NAMESPACE = uuid.UUID("6f0f8f1e-8a53-4c6e-9d3e-0c1f6a6f5b11")
 _LOG = logging.getLogger(__name__)
 
@@ -56,6 +60,7 @@ class RollingSummary:
         self._model = model
         self._store = store
         self._every = every
+        self._in_vain: dict[Scope, int] = {}  # turns still to come before it is asked again
         self._hash = hash_of(INSTRUCTIONS, Summarised)
 
     def current(self, scope: Scope) -> str | None:
@@ -69,13 +74,18 @@ class RollingSummary:
         turns: Sequence[MemCube],
         vectors: NDArray[np.float32],  # noqa: ARG002 - the protocol's
     ) -> Connect:
-        """Ask for a new version if ten turns are not covered yet."""
+        """Ask for a new version if ten turns are not covered yet, and the last ten were not asked about in vain."""
+        self._in_vain[scope] = self._in_vain.get(scope, 0) - len(turns)
+        if self._in_vain[scope] > 0:
+            return _nothing
+        self._in_vain.pop(scope, None)
         old = self._open(scope)
         fresh = self._uncovered(scope, old, turns)
         if len(fresh) < self._every:
             return _nothing
         new = self._summarise(old, [as_turn(cube) for cube in fresh])
         if new is None:
+            self._in_vain[scope] = self._every
             return _nothing
         return lambda tx, _: self._write(tx, scope, old, new, fresh)
 
@@ -84,13 +94,25 @@ class RollingSummary:
         return cube if cube is not None and cube.header.superseded is None else None
 
     def _uncovered(self, scope: Scope, old: MemCube | None, turns: Sequence[MemCube]) -> list[MemCube]:
-        """Turns of this scope recorded since the last version, oldest first, those about to be stored included."""
+        """The first turns of this scope recorded since the last version, oldest first; those about to be stored too."""
         covered = self._covered(scope)
-        since = {"recorded": {"gte": old.header.recorded}} if old else {}
-        stored = self._store.query(scope, {"semantic_type": "turn", **since}, limit=2 * self._every).cubes
-        read = [c for c in stored if c.header.scope == scope and c.header.utterance is not None and not is_waiting(c)]
-        found = {cube.id: cube for cube in (*read, *turns) if cube.id not in covered}
-        return sorted(found.values(), key=lambda cube: (cube.header.recorded, _ordinal(cube)))
+        stored = (cube for cube in self._since(scope, old) if cube.id not in covered)
+        now = (cube for cube in turns if cube.id not in covered)
+        found = {cube.id: cube for cube in (*islice(stored, 2 * self._every), *now)}
+        return sorted(found.values(), key=lambda cube: (cube.header.recorded, _ordinal(cube)))[: 2 * self._every]
+
+    def _since(self, scope: Scope, old: MemCube | None) -> Iterator[MemCube]:
+        """Turns of exactly this scope that are read, oldest first."""
+        where: dict[str, Any] = {"semantic_type": "turn"}
+        if old is not None:
+            where["recorded"] = {"gte": old.header.recorded}
+        cursor: str | None = None
+        while True:
+            page = self._store.query(scope, where, limit=_PAGE, cursor=cursor, newest_first=False)
+            mine = (cube for cube in page.cubes if cube.header.scope == scope and cube.header.utterance is not None)
+            yield from (cube for cube in mine if not is_waiting(cube))
+            if (cursor := page.cursor) is None:
+                return
 
     def mend(self, scope: Scope) -> None:
         """Nothing to do: the next turns begin the summary anew."""

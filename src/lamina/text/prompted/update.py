@@ -5,8 +5,9 @@ are mapped back to ids; the model names one operation. As published, DELETE remo
 news is lost with it; here a contradiction closes the old memory and adds the new one, in one transaction.
 
 What a model says is taken only where nothing can be lost by it: an unknown number, a NOOP on a memory that lacks a
-number or name of the fact, a plan that would end an assertion are no decisions, and the rules decide. An UPDATE
-must keep what the old memory says and invent nothing, else the fact is added beside it.
+word of the fact or denies it, a DELETE of what is about somebody or something else, a plan that would end an
+assertion are no decisions, and the rules decide. An UPDATE must keep what the old memory says and invent nothing,
+else the fact is added beside it.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from lamina.llm.base import ChatModel, Message
 from lamina.store.analysis import terms
 from lamina.text.base import Fact, Operation
 from lamina.text.english.entities import entities, keywords
+from lamina.text.english.slots import is_functional
 from lamina.text.prompted.asking import ask
+from lamina.text.prompted.contradiction import denies
 from lamina.text.prompted.draft import Counts
 from lamina.text.prompted.grounding import numbers
 from lamina.text.time import resolve
@@ -35,6 +38,7 @@ FACTS = 8  # decided by one question, each with its own nearest memories
 NEAREST = 10  # memories a fact is shown with (Mem0, section 2.1: s = 10)
 KEPT = 0.8  # share of the old memory's words that a rewriting must keep
 MAX_TOKENS = 1200
+_FREE = frozenset(terms("user have own get go make use live work want like love new now time day year"))  # any matter
 
 INSTRUCTIONS = """\
 You keep a list of memories current. For each NEW fact choose one event, comparing it with the EXISTING memories:
@@ -138,9 +142,27 @@ class PromptedUpdater:
 
 
 def _covers(target: MemCube, fact: Fact) -> bool:
-    """Whether the memory has every number and name of the fact: else something would be lost by a NOOP."""
-    words = set(terms(target.text))
-    return numbers(fact.text) <= numbers(target.text) and all(set(terms(name)) <= words for name in fact.entities)
+    """Whether the memory says the fact: else something would be lost by a NOOP. It has the same numbers, names and
+    polarity, and all words, but for another way to say that one likes it, or lives there."""
+    words, claim, old = set(terms(target.text)), fact.claim, target.header.claim
+    named = all(set(terms(name)) <= words for name in fact.entities)
+    if not named or not numbers(fact.text) <= numbers(target.text) or denies(fact.text) != denies(target.text):
+        return False
+    if old is not None and (old.polarity != claim.polarity or old.modality != claim.modality):
+        return False
+    one_claim = old is not None and claim.slot is not None and (claim.slot, claim.value) == (old.slot, old.value)
+    return one_claim or set(terms(fact.text)) <= words
+
+
+def _about_one_matter(target: MemCube, fact: Fact) -> bool:
+    """Whether both are about the same person, and about the same attribute with one value or the same thing."""
+    claim, old = fact.claim, target.header.claim
+    if old is None or old.subject.casefold() != claim.subject.casefold():
+        return False
+    if claim.slot is not None and claim.slot == old.slot and is_functional(claim.slot):
+        return True
+    things = set(terms(fact.text)) & set(terms(target.text))
+    return bool(things - set(terms(claim.subject)) - _FREE)
 
 
 def _augment(fact: Fact, text: str | None, target: MemCube) -> Operation:
@@ -159,6 +181,8 @@ def _augment(fact: Fact, text: str | None, target: MemCube) -> Operation:
 def _supersede(fact: Fact, observed: datetime, target: MemCube) -> Operation | None:
     """The old one ends, the news is stored; what is older in the world cannot end what is newer."""
     claim, old = fact.claim, target.header.claim
+    if not _about_one_matter(target, fact):
+        return None
     if claim.modality != "asserted" and (old is None or old.modality == "asserted"):
         return None
     if _latest(fact, observed) < (target.header.valid_from or target.header.recorded):
