@@ -92,6 +92,34 @@ def test_a_noop_that_would_lose_a_word_or_a_denial_is_no_decision(
 @pytest.mark.parametrize(
     ("old", "new"),
     [
+        ("Alice bought a kayak for 106 euros.", "Alice bought a kayak for 112 euros."),  # two happenings
+        ("Alice bought a kayak for 106 euros.", "Alice sold a kayak."),  # it was bought all the same
+        ("Alice paints lamps with Salma.", "Alice paints lamps with Tariq."),  # of two people
+        ("Alice has 156 lamps at her house in Oslo.", "Alice repaired a lamp."),  # a word in common
+    ],
+)
+def test_a_delete_of_what_the_news_does_not_exclude_is_no_decision(tmp_path: Path, old: str, new: str) -> None:
+    said = [text.replace("Alice", "I", 1) for text in (old, new)]
+    world = world_after(tmp_path, decided({"fact": 0, "event": "DELETE", "id": 0}), (old, said[0]), (new, said[1]))
+    assert set(world.facts()) == {old, new}
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("Alice owns a harpsichord from Mama Wu.", "Alice sold the harpsichord from Mama Wu."),
+        ("Alice's dog Rex weighs 20 kilos.", "Alice's dog Rex weighs 22 kilos."),
+    ],
+)
+def test_a_delete_of_what_the_news_excludes_is_taken(tmp_path: Path, old: str, new: str) -> None:
+    said = [text.replace("Alice's", "My").replace("Alice owns", "I own").replace("Alice", "I") for text in (old, new)]
+    world = world_after(tmp_path, decided({"fact": 0, "event": "DELETE", "id": 0}), (old, said[0]), (new, said[1]))
+    assert world.facts() == [new]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
         (
             ("Alice is allergic to penicillin.", "I am allergic to penicillin."),
             ("Alice bought a lamp.", "I bought a lamp."),

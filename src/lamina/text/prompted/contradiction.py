@@ -32,16 +32,14 @@ _CALENDAR = frozenset(
 _REACH = 3  # words after an amount that say of what it is
 
 # Of each row, one word in the turns is needed for any in the statement. Ours.
-_HAPPENINGS = tuple(
+_ENDS = tuple(
     frozenset(terms(row))
     for row in (
         "sell sold sale auction",
-        "buy bought purchase purchased got get order ordered picked acquired shopping new paid spent cost",
         "burn burned burnt fire flames ashes",
         "die died dies death dead deceased passed lost funeral late buried widow widower",
         "kill killed murder murdered shot",
         "divorce divorced separated split ex exhusband exwife",
-        "marry married wedding wed husband wife spouse honeymoon bride groom",
         "quit resign resigned left leave leaving retire retired notice",
         "fired sacked laid dismissed redundant job",
         "steal stole stolen theft robbed burgled thief",
@@ -51,6 +49,13 @@ _HAPPENINGS = tuple(
         "arrest arrested jail prison police",
         "bankrupt bankruptcy insolvent",
         "drown drowned",
+    )
+)
+_HAPPENINGS = _ENDS + tuple(
+    frozenset(terms(row))
+    for row in (
+        "buy bought purchase purchased got get order ordered picked acquired shopping new paid spent cost",
+        "marry married wedding wed husband wife spouse honeymoon bride groom",
         "owe owes owed debt lent borrowed loan",
     )
 )
@@ -72,6 +77,12 @@ def why_contradicted(text: str, said: str) -> str | None:
 def denies(text: str) -> bool:
     """Whether a sentence denies something, or tells that it is over or unloved."""
     return _DENIAL.search(text) is not None
+
+
+def tells_an_end(text: str) -> bool:
+    """Whether a sentence denies something or tells that something is over: sold, dead, burnt, cancelled."""
+    told = frozenset(terms(text))
+    return denies(text) or any(told & happening for happening in _ENDS)
 
 
 def _only_denied(text: str, said: str) -> str | None:

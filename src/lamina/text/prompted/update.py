@@ -13,6 +13,7 @@ else the fact is added beside it.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -27,8 +28,9 @@ from lamina.store.analysis import terms
 from lamina.text.base import Fact, Operation
 from lamina.text.english.entities import entities, keywords
 from lamina.text.english.slots import is_functional
+from lamina.text.english.verbs import FORMS
 from lamina.text.prompted.asking import ask
-from lamina.text.prompted.contradiction import denies
+from lamina.text.prompted.contradiction import denies, tells_an_end
 from lamina.text.prompted.draft import Counts
 from lamina.text.prompted.grounding import numbers
 from lamina.text.time import resolve
@@ -155,14 +157,33 @@ def _covers(target: MemCube, fact: Fact) -> bool:
 
 
 def _about_one_matter(target: MemCube, fact: Fact) -> bool:
-    """Whether both are about the same person, and about the same attribute with one value or the same thing."""
+    """Whether both are about the same person, and about the same attribute with one value, or about the same thing
+    in a way that can exclude each other: the fact tells an end of it, or says the most part of the memory anew.
+
+    What happened has happened: an event is ended only by what denies it. Statements that name different others are
+    about different matters.
+    """
     claim, old = fact.claim, target.header.claim
     if old is None or old.subject.casefold() != claim.subject.casefold():
         return False
     if claim.slot is not None and claim.slot == old.slot and is_functional(claim.slot):
         return True
-    things = set(terms(fact.text)) & set(terms(target.text))
-    return bool(things - set(terms(claim.subject)) - _FREE)
+    people = set(terms(claim.subject))
+    names, others = (set(terms(" ".join(found))) - people for found in (fact.entities, target.header.entities))
+    if names and others and not names & others:
+        return False
+    matter = set(terms(target.text)) - people - _FREE
+    shared = matter & set(terms(fact.text))
+    if _happened(target.text):
+        return bool(shared) and denies(fact.text)
+    return bool(shared) and (tells_an_end(fact.text) or len(shared) > len(matter) / 2)
+
+
+def _happened(text: str) -> bool:
+    """Whether a sentence tells what was done once: its first verb stands in the past."""
+    verbs = (FORMS[word] for word in re.findall(r"[^\W\d_]+", text.lower()) if FORMS.get(word) is not None)
+    first = next(verbs, None)
+    return first is not None and first[1] == "past"
 
 
 def _augment(fact: Fact, text: str | None, target: MemCube) -> Operation:
