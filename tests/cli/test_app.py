@@ -56,14 +56,18 @@ def test_wrong_usage_exits_2_and_prints_nothing_on_stdout(process: Process, argu
 
 
 def test_an_error_is_one_clear_line_and_exit_1(process: Process, tmp_path: Path) -> None:
-    result = process("show", "no-such-id", "--db", str(tmp_path / "m.db"))
+    db = str(tmp_path / "m.db")
+    process("add", "I live in Porto.", "--db", db)
+    result = process("show", "no-such-id", "--db", db)
     assert result.returncode == 1 and result.stdout == ""
     (line,) = result.stderr.strip().splitlines()
     assert line.startswith("Error: ") and "no-such-id" in line and "lamina list" in line
 
 
 def test_with_json_an_error_is_json_on_stdout(process: Process, tmp_path: Path) -> None:
-    result = process("show", "no-such-id", "--json", "--db", str(tmp_path / "m.db"))
+    db = str(tmp_path / "m.db")
+    process("add", "I live in Porto.", "--db", db)
+    result = process("show", "no-such-id", "--json", "--db", db)
     assert result.returncode == 1
     error = json.loads(result.stdout)["error"]
     assert error["code"] == "NOT_FOUND" and "no-such-id" in error["message"]

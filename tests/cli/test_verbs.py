@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -50,7 +51,15 @@ def test_search_finds_the_memory_and_explains(value: Value, lamina: Run) -> None
 
 
 def test_search_of_nothing_says_so(lamina: Run) -> None:
+    lamina("add", "I live in Porto.", "--user", "jonas")
     assert lamina("search", "anything").stdout == "Nothing found.\n"
+
+
+@pytest.mark.parametrize("verb", [["list"], ["search", "x"], ["show", "x"], ["forget", "x", "--yes"], ["export", "-"]])
+def test_a_mistyped_database_is_an_error_and_is_not_made(lamina: Run, tmp_path: Path, verb: list[str]) -> None:
+    wrong = tmp_path / "mistyped.db"
+    result = lamina(*verb, db=str(wrong))
+    assert result.exit_code == 1 and "mistyped.db" in result.stderr and not wrong.exists()
 
 
 def test_owners_are_kept_apart(value: Value) -> None:
@@ -146,6 +155,7 @@ def test_forget_wants_one_way_to_choose(lamina: Run, arguments: list[str]) -> No
 
 @pytest.mark.parametrize("verb", [["show"], ["history"], ["delete"], ["update"], ["forget"]])
 def test_an_unknown_id_is_named(lamina: Run, verb: list[str]) -> None:
+    lamina("add", "I live in Porto.")
     extra = {"update": ["text"], "forget": ["--yes"]}.get(verb[0], [])
     result = lamina(*verb, "no-such-id", *extra, "--json")
     assert result.exit_code == 1

@@ -24,7 +24,7 @@ def add(
     """Remember something: the words are kept, facts are taken and compared with what is known."""
     content = sys.stdin.read().rstrip("\n") if text == "-" else text
     message = {"role": "user", "content": content} | ({"name": speaker} if speaker else {})
-    with session.memory() as memory:
+    with session.memory(new=True) as memory:
         result = memory.add(message, **session.ids(), timestamp=at, metadata=labels(meta or []), infer=not no_infer)
     output.emit(session.json, result, lambda screen: _show(screen, result["results"]))
 

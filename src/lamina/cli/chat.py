@@ -37,7 +37,7 @@ def chat(
     interactive = sys.stdin.isatty() and not session.json
     if interactive:
         output.note(_HELP)
-    with session.memory() as memory:
+    with session.memory(new=True) as memory:
         talk = _Talk(session, memory, session.chat_model(), store=not no_store)
         for line in _lines(interactive):
             if line == "/quit":

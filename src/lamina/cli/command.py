@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec
 import typer
 
 from lamina.cli import output
-from lamina.errors import InvalidInput, LaminaError
+from lamina.errors import InvalidInput, LaminaError, NotFound
 
 if TYPE_CHECKING:
     from lamina.cube.cube import Scope
@@ -55,10 +55,15 @@ class Session:
         except ValueError as error:  # pydantic's and tomllib's are ValueErrors
             raise InvalidInput(f"settings: {error}. Check lamina.toml and the LAMINA_ variables.") from error
 
-    def memory(self) -> Memory:
-        """The memory these options name; a context manager."""
+    def memory(self, *, new: bool = False) -> Memory:
+        """The memory these options name; a context manager.
+
+        Raises ``NotFound`` for a ``--db`` that does not exist, unless it may be ``new``: a mistyped path is no memory.
+        """
         from lamina.memory import Memory
 
+        if self.db is not None and not new and str(self.db) != ":memory:" and not self.db.exists():
+            raise NotFound(f"--db {str(self.db)!r}: there is no such file. Check the path; lamina add makes a new one.")
         return Memory(settings=self.settings())
 
     def ids(self) -> dict[str, Any]:

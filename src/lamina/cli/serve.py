@@ -28,7 +28,7 @@ def serve(
     require("fastapi", "lamina serve")
     from lamina.server.app import create_app
 
-    with session.memory() as memory:
+    with session.memory(new=True) as memory:
         output.note(f"Memories of {memory.settings.database_path} at http://{host}:{port} (API: /docs). Ctrl-C ends.")
         uvicorn.run(create_app(memory), host=host, port=port, log_level="warning")
 

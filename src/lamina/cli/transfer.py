@@ -47,7 +47,7 @@ def import_(
 
     text = _read(file)
     kind = exchange.detect(text) if format is Format.AUTO else format.value
-    with session.memory() as memory:
+    with session.memory(new=True) as memory:
         if kind == "chat":
             counts = _import_chat(session, memory, text, _date_of(file))
         else:

@@ -119,7 +119,8 @@ def _ingest(memory: Any, talk: Conversation) -> dict[str, DialogueTurn]:
     ]
     source: dict[str, DialogueTurn] = {}
     for turns, answer in zip(sessions, memory.add_batch(items), strict=True):
-        stored = [row["id"] for row in answer["results"] if row["semantic_type"] == "turn"]
+        rows = [row for row in answer["results"] if row["event"] == "ADD"]  # a skipped fact names its turn again
+        stored = [row["id"] for row in rows if row["semantic_type"] == "turn"]
         source |= dict(zip(stored, turns, strict=True))
     return source
 
