@@ -9,11 +9,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from lamina import AsyncMemory, LaminaError, Memory, Scope
+from lamina.cube.cube import Header, Lineage, MemCube
+from lamina.cube.payload import Fingerprint, TensorPayload
 from lamina.errors import Conflict, InvalidInput, MissingDependency, NotFound
 from lamina.llm.base import Embedder
+from lamina.store.base import Write
 
 ALICE = {"user_id": "alice"}
 
@@ -475,3 +479,23 @@ def test_sessions_and_order_survive_a_restart(tmp_path: Path, minilm: Embedder) 
 
 def _scope() -> Any:
     return Scope(user="alice")
+
+
+def test_caches_and_adapters_are_no_memories_to_list_and_are_not_read_by_search(
+    tmp_path: Path, minilm: Embedder
+) -> None:
+    with Memory(tmp_path / "m.db", embedder=minilm) as memory:
+        (row,) = memory.add("I live in Porto.", user_id="alice", infer=False)["results"]
+        header = Header(kind="activation", scope=Scope(user="alice"), lineage=Lineage(((row["id"], 1),), "prefill"))
+        tensors = TensorPayload.from_numpy(
+            {"k": np.zeros((4, 4), np.float32)}, Fingerprint("tiny", "w", "t", "float32")
+        )
+        with memory.store.transaction() as tx:
+            tx.insert([Write(MemCube(header, tensors))])
+        blobs = [path for path in (tmp_path / "m.db.blobs").rglob("*") if path.is_file()]
+        assert blobs, sorted(tmp_path.iterdir())
+        for blob in blobs:
+            blob.unlink()
+        assert [one["id"] for one in memory.get_all(filters=ALICE)["results"]] == [row["id"]]
+        assert _found(memory, "Where does Alice live?") == ["I live in Porto."]
+        assert set(memory.forget(row["id"])["forgotten"]) == {row["id"], header.id}

@@ -39,7 +39,8 @@ from lamina.text.tools import Tools
 from lamina.text.turns import Messages, parse_messages
 
 _UNSET: Any = object()
-_MEMORIES = {"semantic_type": {"ne": "entity"}}  # names in the graph are listed by it, not as memories
+# Names in the graph are listed by it, and caches and adapters by the kernel, not as memories.
+_MEMORIES = {"AND": [{"kind": "text"}, {"semantic_type": {"ne": "entity"}}]}
 
 
 class Memory:

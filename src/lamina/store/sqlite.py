@@ -205,7 +205,7 @@ class SqliteStore:
             return np.fromiter((key for (key,) in rows), np.int64)
 
     def changes(self, scope: Scope, since: int = 0) -> Iterator[Change]:
-        """Every version in a scope written, closed or forgotten after ``since``, in order of ``change``.
+        """Every version of a text in a scope written, closed or forgotten after ``since``, in order of ``change``.
 
         No lock or snapshot is held between two items; what is written meanwhile comes at the end.
         """
@@ -215,7 +215,7 @@ class SqliteStore:
         here, gone = (here, gone) if scope.user is not None else (f"+{here}", f"+{gone}")
         sql = (
             f"SELECT c.change, c.key, v.vector, {SELECTED} FROM cubes c LEFT JOIN vectors v ON v.key = c.key"
-            f" WHERE {here} AND c.change > ? UNION ALL"
+            f" WHERE {here} AND c.change > ? AND c.blob IS NULL UNION ALL"
             f" SELECT g.change, g.key{', NULL' * 7} FROM gone g WHERE {gone} AND g.change > ?"
             " ORDER BY 1 LIMIT ?"
         )

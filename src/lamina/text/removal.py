@@ -11,14 +11,14 @@ means both, or search would bring the other one right back. So:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
 from lamina.cube.cube import Claim, Header, Lineage, MemCube, Scope, now
 from lamina.cube.payload import TextPayload
 from lamina.llm.base import Embedder
-from lamina.store.base import Store, Transaction, Write
+from lamina.store.base import Filter, Store, Transaction, Write
 
 
 def delete(store: Store, cube: MemCube, at: datetime) -> None:
@@ -102,11 +102,11 @@ def delete_all(store: Store, scope: Scope, at: datetime) -> int:
         return sum(_retire(tx, id, at, reason="delete_all") for id in sorted(ids))
 
 
-def everything(store: Store, scope: Scope) -> Iterator[MemCube]:
-    """Every version in a scope, whatever its state."""
+def everything(store: Store, scope: Scope, where: Filter | None = None) -> Iterator[MemCube]:
+    """Every version in a scope that passes ``where``, whatever its state."""
     cursor: str | None = None
     while True:
-        page = store.query(scope, closed=True, limit=1000, cursor=cursor)
+        page = store.query(scope, where, closed=True, limit=1000, cursor=cursor)
         yield from page.cubes
         if (cursor := page.cursor) is None:
             return
@@ -138,22 +138,28 @@ def forget(store: Store, embedder: Embedder, ids: Sequence[str], *, reason: str)
     for id in ids:
         for version in store.versions(id):
             wanted |= dict.fromkeys(source.id for source in version.header.provenance.sources)
-    present = [id for id in wanted if store.get(id) is not None]
+    present = {id: cube.header.scope for id in wanted if (cube := store.get(id)) is not None}
     if not present:
         return []
     reached = dict.fromkeys([*present, *(child for id in present for child in store.derived(id))])
-    texts = [version.text for id in reached for version in store.versions(id) if version.header.kind == "text"]
-    texts += _names_near(store, list(reached))
+    texts = _wordings(store, set(present.values()), list(reached)) + _names_near(store, present, list(reached))
     with store.transaction() as tx:
-        gone = tx.forget(present, reason=reason)
+        gone = tx.forget(list(present), reason=reason)
     embedder.forget(texts)
     return gone
 
 
-def _names_near(store: Store, ids: Sequence[str]) -> list[str]:
+def _wordings(store: Store, scopes: Iterable[Scope], ids: Sequence[str]) -> list[str]:
+    """The texts of all versions of ``ids``. What is no text (a cache, an adapter) is not read: it may be large."""
+    where = {"AND": [{"kind": "text"}, {"id": {"in": list(ids)}}]}
+    return [
+        cube.text for tenant in {scope.tenant for scope in scopes} for cube in everything(store, Scope(tenant), where)
+    ]
+
+
+def _names_near(store: Store, present: Mapping[str, Scope], ids: Sequence[str]) -> list[str]:
     """Names of entities that edges join with what ``ids`` say: one that loses its last edge is forgotten with them."""
-    scopes = {cube.header.scope for id in ids if (cube := store.get(id)) is not None}
-    edges = [edge for scope in scopes for edge in store.edges(scope, ids, closed=True)]
+    edges = [edge for scope in set(present.values()) for edge in store.edges(scope, ids, closed=True)]
     ends = [store.get(id) for id in {id for edge in edges for id in (edge.source, edge.target)}]
     return [cube.text for cube in ends if cube is not None and cube.header.semantic_type == "entity"]
 
