@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lamina.cube import MemCube as MemCube
     from lamina.cube import Scope as Scope
     from lamina.errors import LaminaError as LaminaError
+    from lamina.kernel.memos import MemOS as MemOS
     from lamina.memory import Memory as Memory
 
 __version__ = "0.1.0"
@@ -26,6 +27,7 @@ _HOME = {
     "Header": "lamina.cube",
     "LaminaError": "lamina.errors",
     "MemCube": "lamina.cube",
+    "MemOS": "lamina.kernel.memos",
     "Memory": "lamina.memory",
     "Scope": "lamina.cube",
     "systems": "lamina.bench.catalog",

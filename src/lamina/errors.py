@@ -85,3 +85,27 @@ class BudgetError(LaminaError):
     """Something does not fit the byte budget it was given."""
 
     code = "BUDGET"
+
+
+class NotPermitted(LaminaError):
+    """Governance refused: the message says whom, what and why."""
+
+    code = "NOT_PERMITTED"
+
+
+class FrozenCube(NotPermitted):
+    """A frozen memory may be read and copied, not changed; whoever governs it unfreezes it first."""
+
+    code = "FROZEN_CUBE"
+
+
+class IllegalTransition(LaminaError):
+    """A memory cannot go from the state it is in to the one asked for."""
+
+    code = "ILLEGAL_TRANSITION"
+
+
+class UntrustedBundle(LaminaError):
+    """A bundle of memories is not signed by a known key, or is not what was signed."""
+
+    code = "UNTRUSTED_BUNDLE"

@@ -17,11 +17,13 @@ from lamina.cli.chat import chat
 from lamina.cli.delete import delete
 from lamina.cli.demo import demo
 from lamina.cli.doctor import doctor
+from lamina.cli.explain import explain
 from lamina.cli.forget import forget
 from lamina.cli.graph import graph
 from lamina.cli.history import history
 from lamina.cli.list import list_
 from lamina.cli.policy import policy
+from lamina.cli.promote import demote, promote
 from lamina.cli.quarantine import quarantine
 from lamina.cli.recall import recall
 from lamina.cli.restore import restore
@@ -30,6 +32,7 @@ from lamina.cli.search import search
 from lamina.cli.serve import serve
 from lamina.cli.show import show
 from lamina.cli.systems import systems
+from lamina.cli.tiers import tiers
 from lamina.cli.transfer import export, import_
 from lamina.cli.update import update
 
@@ -59,6 +62,7 @@ _PANELS = {
         "forget": forget,
         "quarantine": quarantine,
     },
+    "Tiers: text, caches, adapters": {"tiers": tiers, "promote": promote, "demote": demote, "explain": explain},
     "Move and serve": {"import": import_, "export": export, "serve": serve},
     "Look inside": {"demo": demo, "graph": graph, "doctor": doctor, "systems": systems, "bench": bench},
 }

@@ -23,6 +23,7 @@ from lamina.errors import InvalidInput, LaminaError, NotFound
 
 if TYPE_CHECKING:
     from lamina.cube.cube import Scope
+    from lamina.kernel.memos import MemOS
     from lamina.llm.base import ChatModel
     from lamina.memory import Memory
     from lamina.settings import Settings
@@ -65,6 +66,13 @@ class Session:
         if self.db is not None and not new and str(self.db) != ":memory:" and not self.db.exists():
             raise NotFound(f"--db {str(self.db)!r}: there is no such file. Check the path; lamina add makes a new one.")
         return Memory(settings=self.settings())
+
+    def memos(self) -> MemOS:
+        """The kernel over the same memory, with the local model of the settings; a context manager."""
+        from lamina.kernel.memos import MemOS
+
+        kind, _, name = self.settings().llm.partition(":")
+        return MemOS(self.memory(), model=name if kind == "local" else "smollm2")
 
     def ids(self) -> dict[str, Any]:
         """``user_id`` (the settings' user unless given), and ``agent_id``, ``run_id`` if given."""

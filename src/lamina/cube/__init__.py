@@ -1,6 +1,6 @@
 """What a memory is: the MemCube, its payloads, its file, and how cubes merge."""
 
-from lamina.cube.cube import Claim, Header, Lineage, MemCube, Provenance, Scope, Source, State, Usage, Utterance
+from lamina.cube.cube import Claim, Header, Lineage, MemCube, Policy, Provenance, Scope, Source, State, Usage, Utterance
 from lamina.cube.file import dumps, loads, read, write
 from lamina.cube.merge import CubeDiff, diff, fuse, split
 from lamina.cube.payload import Fingerprint, Payload, TensorPayload, TextPayload
@@ -14,6 +14,7 @@ __all__ = [
     "Lineage",
     "MemCube",
     "Payload",
+    "Policy",
     "Provenance",
     "Scope",
     "Source",

@@ -101,6 +101,20 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Policy:
+    """Who may do what with a memory besides its owner (the ids of its scope), who may do all (``kernel.governance``).
+
+    Entries: ``"*"`` (anyone of the tenant), ``"user:NAME"``, ``"agent:NAME"``, ``"role:NAME"``; in ``share``, which
+    names those who may be given a copy, also ``"tenant:NAME"``, and ``"*"`` means anyone at all. The forms a memory
+    may take are ``Header.access``.
+    """
+
+    read: tuple[str, ...] = ()
+    write: tuple[str, ...] = ()
+    share: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
     """How often and when a memory was last used by a search."""
 
@@ -140,6 +154,10 @@ class Header:
     state: State = State.ACTIVE
     trust: Trust = "user"
     access: tuple[str, ...] = ("text", "activation", "parameter")  # forms this memory may take
+    policy: Policy | None = None  # None: the owner alone
+    sensitivity: tuple[str, ...] = ()  # what was found in the text and taken out, such as "email"; never a weight
+    retention: int | None = None  # days without use after which it is archived; None: as the sweep is told
+    watermark: str | None = None  # keyed mark of the one who exported it
     tags: tuple[str, ...] = ()
     keywords: tuple[str, ...] = ()
     entities: tuple[str, ...] = ()

@@ -193,6 +193,7 @@ def _fused_header(headers: Sequence[Header], operation: str) -> Header:
         state=_state(headers),
         trust=max((header.trust for header in headers), key=get_args(Trust).index),  # from most to least trusted
         access=tuple(form for form in last.access if all(form in header.access for header in headers)),
+        sensitivity=_distinct(label for header in headers for label in header.sensitivity),
         tags=_distinct(tag for header in headers for tag in header.tags),
         keywords=_distinct(keyword for header in headers for keyword in header.keywords),
         entities=_distinct(entity for header in headers for entity in header.entities),

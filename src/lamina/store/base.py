@@ -115,7 +115,8 @@ class Transaction(Protocol):
         """New cubes. Raises ``Conflict`` if an id exists."""
 
     def revise(self, write: Write, *, expect: int) -> None:
-        """Version ``expect + 1`` of a cube; closes ``expect``. Raises ``Conflict`` if newest != expect."""
+        """Version ``expect + 1`` of a cube; closes ``expect``. Raises ``Conflict`` if newest != expect, and
+        ``FrozenCube`` for a frozen one unless the write's action is ``unfreeze``."""
 
     def close(
         self,
@@ -127,11 +128,28 @@ class Transaction(Protocol):
         action: str = "delete",
         actor: str = "user",
         reason: str = "",
+        details: Mapping[str, Any] | None = None,
     ) -> None:
-        """End a memory: ``superseded = at``, ``superseded_by = by``; it stays in history and ``as_of``."""
+        """End a memory: ``superseded = at``, ``superseded_by = by``; it stays in history and ``as_of``.
 
-    def forget(self, ids: Sequence[str], *, actor: str = "user", reason: str = "") -> list[str]:
-        """Erase all versions of ``ids`` and of everything derived from them; the ids that went."""
+        ``details`` join those of the log row. Raises ``FrozenCube``.
+        """
+
+    def forget(
+        self, ids: Sequence[str], *, actor: str = "user", reason: str = "", legal_override: bool = False
+    ) -> list[str]:
+        """Erase all versions of ``ids`` and of everything derived from them; the ids that went.
+
+        Raises ``FrozenCube`` if a frozen memory would go, unless ``legal_override``: the law asks for it.
+        """
+
+    def note(
+        self, id: str, *, action: str, actor: str = "user", reason: str = "", details: Mapping[str, Any] | None = None
+    ) -> None:
+        """A row of the log about a memory that is not changed by it (moved to another tier, delivered, refused).
+
+        ``details`` must quote nothing of the memory: rows outlive it. Raises ``NotFound``.
+        """
 
     def newest(self, id: str) -> MemCube | None:
         """The newest version as this transaction sees it, closed or not."""
@@ -189,7 +207,10 @@ class Store(Protocol):
         """Keys of all versions in a scope that pass a filter: the mask for an indexed search."""
 
     def changes(self, scope: Scope, since: int = 0) -> Iterator[Change]:
-        """Every version in a scope written or closed after ``since``, in order of ``change``."""
+        """Every version of a text in a scope written, closed or forgotten after ``since``, in order of ``change``.
+
+        This is what indexes are made of; tensors have neither words nor vectors, and are not read for it.
+        """
 
     def last_change(self) -> int:
         """The newest change number in the store: one cheap read, so that an index knows it is fresh."""

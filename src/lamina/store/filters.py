@@ -90,6 +90,8 @@ def _fields() -> dict[str, Field]:
         "tags": ("list", lambda h: list(h.tags)),
         "keywords": ("list", lambda h: list(h.keywords)),
         "entities": ("list", lambda h: list(h.entities)),
+        "sensitivity": ("list", lambda h: list(h.sensitivity)),
+        "policy.read": ("list", lambda h: list(h.policy.read) if h.policy else []),
     }
     fields = {name: Field(name, *rest) for name, rest in table.items()}
     # mem0's names: both mean when this version was said.

@@ -15,8 +15,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from lamina.cube.cube import MemCube, Scope
-from lamina.errors import Conflict, InvalidInput, LaminaError, NotFound
+from lamina.cube.cube import MemCube, Scope, State
+from lamina.errors import Conflict, FrozenCube, InvalidInput, LaminaError, NotFound
 from lamina.store import edges as edge_rows
 from lamina.store.base import Edge, Write
 from lamina.store.blobs import BlobStore
@@ -68,11 +68,14 @@ class SqliteTransaction:
     def revise(self, write: Write, *, expect: int) -> None:
         """Version ``expect + 1``; closes ``expect`` (unless it is closed: then this opens the memory again).
 
-        Raises ``Conflict`` naming both versions when ``expect`` is not the newest.
+        Raises ``Conflict`` naming both versions when ``expect`` is not the newest; ``FrozenCube`` for one that is
+        frozen, unless the write's action is ``unfreeze``.
         """
         header = write.cube.header
         with self._step():
-            key, version, tenant, superseded = self._newest_row(header.id)
+            key, version, tenant, superseded, state = self._newest_row(header.id)
+            if write.action != "unfreeze":
+                _refuse_frozen(header.id, state)
             if version != expect:
                 raise Conflict(
                     f"memory {header.id!r} is at version {version}, not {expect}: read it again and repeat the change"
@@ -101,32 +104,48 @@ class SqliteTransaction:
         action: str = "delete",
         actor: str = "user",
         reason: str = "",
+        details: Mapping[str, Any] | None = None,
     ) -> None:
-        """End a memory at ``at``. Raises ``NotFound``; ``Conflict`` when it is closed already."""
+        """End a memory at ``at``. Raises ``NotFound``; ``Conflict`` when it is closed already; ``FrozenCube``."""
         with self._step():
-            key, version, _, superseded = self._newest_row(id)
+            key, version, _, superseded, state = self._newest_row(id)
+            _refuse_frozen(id, state)
             if superseded is not None:
                 raise Conflict(f"memory {id!r} was closed at {moment(superseded).isoformat()} already")
             ends = None if valid_to is None else micros(valid_to)
             self._end(key, micros(at), by, ends)
             edge_rows.close_with(self._connection, id, micros(at), ends)
-            self._log_row(actor, action, id, version, reason, {"superseded": at.isoformat(), "by": by})
+            told = {"superseded": at.isoformat(), "by": by} | dict(details or {})
+            self._log_row(actor, action, id, version, reason, told)
 
-    def forget(self, ids: Sequence[str], *, actor: str = "user", reason: str = "") -> list[str]:
+    def forget(
+        self, ids: Sequence[str], *, actor: str = "user", reason: str = "", legal_override: bool = False
+    ) -> list[str]:
         """Erase all versions of ``ids`` and of everything made from them, by lineage or as a quote.
 
-        Returns the ids that went, sorted; unknown ids are ignored. The bytes are gone from every file when
-        the transaction has ended (``lamina.store.erasure`` says when that has to wait).
+        Returns the ids that went, sorted; unknown ids are ignored. Raises ``FrozenCube``, before anything is erased,
+        if a frozen memory would go, unless the law asks for it (``legal_override``). The bytes are gone from every file
+        when the transaction has ended (``lamina.store.erasure`` says when that has to wait).
         """
         if isinstance(ids, str):
             raise InvalidInput(f"ids={ids!r}: pass a list of ids")
         with self._step():
             gone = sorted(row[0] for row in self._connection.execute(_DESCENDANTS, (json.dumps(list(ids)),)))
+            for id in () if legal_override else gone:
+                _refuse_frozen(id, self._newest_row(id)[4])
             gone += edge_rows.erase_with(self._connection, gone)
             for id in gone:
                 self._erase(id, actor, reason)
             self.forgot = self.forgot or bool(gone)
             return gone
+
+    def note(
+        self, id: str, *, action: str, actor: str = "user", reason: str = "", details: Mapping[str, Any] | None = None
+    ) -> None:
+        """A row of the log about a memory that is not changed by it. Raises ``NotFound``."""
+        with self._step():
+            version = self._newest_row(id)[1]
+            self._log_row(actor, action, id, version, reason, details or {})
 
     def newest(self, id: str) -> MemCube | None:
         """The newest version as this transaction sees it, closed or not."""
@@ -216,9 +235,10 @@ class SqliteTransaction:
         self._key += len(rows)
         self._change += len(rows)
 
-    def _newest_row(self, id: str) -> tuple[int, int, str, int | None]:
+    def _newest_row(self, id: str) -> tuple[int, int, str, int | None, str]:
         row = self._connection.execute(
-            "SELECT key, version, tenant, superseded FROM cubes WHERE id = ? ORDER BY version DESC LIMIT 1", (id,)
+            "SELECT key, version, tenant, superseded, state FROM cubes WHERE id = ? ORDER BY version DESC LIMIT 1",
+            (id,),
         ).fetchone()
         if row is None:
             raise NotFound(f"there is no memory {id!r} in {self._path}")
@@ -247,3 +267,8 @@ class SqliteTransaction:
     def _log_row(self, actor: str, action: str, id: str, version: int, reason: str, details: Mapping[str, Any]) -> None:
         row = self._log.append(time.time_ns() // 1000, actor, action, id, version, reason, details_json(details))
         self._connection.execute(f"INSERT INTO log VALUES ({', '.join('?' * 9)})", row)
+
+
+def _refuse_frozen(id: str, state: str) -> None:
+    if state == State.FROZEN:
+        raise FrozenCube(f"memory {id!r} is frozen: read or copy it, or have whoever governs it unfreeze it first")

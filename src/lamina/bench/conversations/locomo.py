@@ -39,7 +39,7 @@ def run(
 ) -> dict[str, Any]:
     """The result document for ``systems`` (see ``systems.chosen``) on a LoCoMo file.
 
-    ``embedder`` (default: MiniLM without a cache, so that each system pays for its own embedding) serves all
+    ``embedder`` (default: MiniLM without a cache of its own; each system is charged for its embedding) serves all
     systems, and counts tokens; ``qa`` has some questions answered. Raises ``NotFound`` for an unknown system,
     ``InvalidInput`` for the file.
     """
@@ -76,7 +76,8 @@ def definition(encoder: str) -> str:
         f"counted with the tokenizer of {encoder}. Interval: 95 %, bootstrap over conversations. Encoder of every "
         f"system: {encoder}, at most 256 word pieces at a time, a longer text as the mean of its windows. Image "
         "captions are part of the turn for every system. seconds: storing and asking all questions, embedding "
-        "included, after a warm-up, without what is asked once more for sessions and equal tokens. Equal tokens: "
+        "included (vectors are computed once, and their time is charged to every system that uses them), after a "
+        "warm-up, without what is asked once more for sessions and equal tokens. Equal tokens: "
         "recall of the results that fit, best first, into the mean tokens@10 of the first system in the table; the "
         "first that does not fit ends the list. Lamina's ranking signals were chosen on half of these conversations "
         "(conv-26, 30, 41, 42, 43 and their questions), so its numbers are not of unseen data."

@@ -39,7 +39,7 @@ def reason(cube: MemCube) -> str:
 
 def quarantined(store: Store, scope: Scope) -> Iterator[MemCube]:
     """What is set aside in ``scope``, oldest first."""
-    where, cursor = {"tags": {"contains": QUARANTINED}, "state": State.ARCHIVED.value}, None
+    where, cursor = {"kind": "text", "tags": {"contains": QUARANTINED}, "state": State.ARCHIVED.value}, None
     while True:
         page = store.query(scope, where, limit=_PAGE, cursor=cursor, newest_first=False)
         yield from (cube for cube in page.cubes if is_quarantined(cube))
@@ -59,9 +59,11 @@ def accept(
 ) -> Outcome:
     """Take ``cube`` as true, or ``text`` instead of it; what became of it, decided by ``updater``.
 
-    Raises ``Conflict`` if it is not in quarantine (any more).
+    Raises ``Conflict`` if it is not in quarantine (any more), or came from no turn: an import, or what an adapter said.
     """
     _check(cube)
+    if not cube.header.provenance.sources:
+        raise Conflict(f"memory {cube.id} was taken from no message: add() its words as your own if you believe them")
     told = cube.text if text is None else text
     vector = embedder.encode([told])[0]
     cited = tuple(turn for id, _ in cube.header.lineage.derived_from if (turn := store.get(id)) is not None)

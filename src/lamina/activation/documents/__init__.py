@@ -1,0 +1,1 @@
+"""The parts of CMT (``lamina.activation.document_memory``): compressor, bank, reader, objective, training."""

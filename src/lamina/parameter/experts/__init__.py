@@ -1,0 +1,1 @@
+"""What MemLoRA's operation experts are made from: traces, cleaning, training, decoding, teachers, prompts."""

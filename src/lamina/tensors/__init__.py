@@ -1,0 +1,1 @@
+"""What several rooms do to tensors, written once. Each file imports torch where it is used."""
