@@ -53,8 +53,8 @@ def test_what_the_bench_counts_is_what_generate_answers(cmt: CMT) -> None:
 def test_the_fine_tuned_rival_learns_its_document_and_the_reader_is_left_alone(cmt: CMT) -> None:
     documents = stream(np.random.default_rng(1), 1)
     before = {name: tensor.clone() for name, tensor in cmt.lm.model.state_dict().items()}
-    tuned = fine_tune(cmt.lm, documents, steps=150, lr=3e-3)
+    tuned = fine_tune(cmt.lm, documents, steps=60, lr=3e-3)
     assert tuned.after_each == tuned.at_end == tuned.first_fifth
-    assert tuned.after_each > 0.6  # from the text alone: the question's own words never preceded the value
+    assert tuned.after_each == 1
     assert all(torch.equal(tensor, before[name]) for name, tensor in cmt.lm.model.state_dict().items())
     assert len(questions(documents)) == 3

@@ -27,7 +27,7 @@ FIRSTS, LASTS, ATTRIBUTES, VALUES, FILLERS = 20, 20, 8, 48, 24
 FACTS = 3
 UPDATES = 0.2  # share of a stream's documents that change an earlier one
 _ASKED = 6  # questions after the documents while the reader learns
-_ALONE, _WORDS = 0.7, 0.5
+_ALONE, _WORDS = 0.5, 0.5  # share of the steps with one document; weight of words that are no answers
 _WORDS_A_FACT = 5
 
 

@@ -12,8 +12,10 @@ import typer
 from lamina import __version__
 from lamina.cli import output
 from lamina.cli.add import add
+from lamina.cli.audit import audit
 from lamina.cli.bench import bench
 from lamina.cli.chat import chat
+from lamina.cli.cube import cube
 from lamina.cli.delete import delete
 from lamina.cli.demo import demo
 from lamina.cli.doctor import doctor
@@ -30,6 +32,7 @@ from lamina.cli.restore import restore
 from lamina.cli.retry import retry
 from lamina.cli.search import search
 from lamina.cli.serve import serve
+from lamina.cli.share import share
 from lamina.cli.show import show
 from lamina.cli.systems import systems
 from lamina.cli.tiers import tiers
@@ -71,7 +74,10 @@ for _panel, _verbs in _PANELS.items():
         app.command(_name, rich_help_panel=_panel)(_verb)
 
 app.add_typer(recall, name="recall", rich_help_panel="Remember and recall")
+app.add_typer(share, name="share", rich_help_panel="Move and serve")
 app.add_typer(policy, name="policy", rich_help_panel="Look inside")
+app.add_typer(cube, name="cube", rich_help_panel="Look inside")
+app.add_typer(audit, name="audit", rich_help_panel="Look inside")
 
 
 def _version(wanted: bool) -> None:

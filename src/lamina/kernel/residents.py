@@ -94,6 +94,8 @@ class Residents:
 
     def revise(self, name: str, *, drop: Sequence[str] = (), add: Sequence[Member] = ()) -> int:
         """Change a bundle at one reading; the tokens read for it. Raises ``BudgetError``, and changes nothing then."""
+        if not drop and not add:
+            return 0
         with self._lock:
             old = self._bundles.get(name)
             if old is not None and {member.id for member in old.members} <= set(drop) and not add:

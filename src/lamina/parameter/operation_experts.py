@@ -12,6 +12,7 @@ that carries the fingerprint of its base and is refused by any other.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -46,6 +47,7 @@ from lamina.text.prompted.draft import Counts, Reading
 from lamina.text.prompted.statements import Shown, Statement, drafts
 
 NEAREST = 5  # memories a new fact is shown with, and memories an answer is read from
+_AHEAD = 256  # decisions kept until their transaction asks for them
 CONTEXT = 2  # earlier lines shown with an exchange
 _KINDS = {"ADD": "add", "UPDATE": "supersede", "DELETE": "close", "NONE": "noop"}
 
@@ -75,6 +77,8 @@ class MemLoRA:
         self.experts = OperationExperts(lm, self.adapters, {}, max_tokens=max_tokens, journal=journal)
         self.counts = Counts()
         self.about: dict[Op, dict[str, Any]] = {}
+        self._ahead: dict[Revision, MemoryOp] = {}
+        self._lock = threading.Lock()
 
     @classmethod
     def distill(
@@ -140,6 +144,8 @@ class MemLoRA:
         name = self.adapters.add(lora.to_payload(self.adapters.base))
         before = self.experts.names.get(op)
         self.experts.names[op] = name
+        with self._lock:
+            self._ahead.clear()  # another expert may decide otherwise
         if before is not None and before not in self.experts.names.values():
             self.adapters.remove(before)
         layers = sorted({int(module.split(".")[1]) for module in lora.pairs})
@@ -232,24 +238,37 @@ class MemLoRA:
         same_subject: Sequence[MemCube],  # noqa: ARG002
         nearest: Sequence[tuple[MemCube, float]],
     ) -> Operation:
-        """The expert's decision about one fact. Raises ``OperationFailed``."""
-        return self._decided([(fact, [cube for cube, _ in nearest])])[0]
+        """The expert's decision about one fact. Raises ``OperationFailed``.
+
+        What ``decide_ahead`` has just decided on the same memories is not asked again: this is called inside a
+        transaction, where a model is waited for only if something changed in between.
+        """
+        near = [cube for cube, _ in nearest]
+        with self._lock:
+            known = self._ahead.pop(_revision(fact, near), None)
+        return _operation(known or self._ask([_revision(fact, near)])[0], fact, near)
 
     def decide_ahead(
         self, facts: Sequence[tuple[Fact, datetime]], nearest: Sequence[Sequence[MemCube]]
     ) -> list[Operation | None]:
         """One decision a fact, all decoded together. Raises ``OperationFailed``; then nothing is written."""
-        return [*self._decided([(fact, near) for (fact, _), near in zip(facts, nearest, strict=True)])]
+        asked = [_revision(fact, near) for (fact, _), near in zip(facts, nearest, strict=True)]
+        said = self._ask(asked)
+        with self._lock:
+            self._ahead |= zip(asked, said, strict=True)
+            for old in list(self._ahead)[:-_AHEAD]:
+                del self._ahead[old]
+        return [_operation(each, fact, near) for each, (fact, _), near in zip(said, facts, nearest, strict=True)]
 
-    def _decided(self, asked: Sequence[tuple[Fact, Sequence[MemCube]]]) -> list[Operation]:
-        requests = [Revision((fact.text,), tuple(cube.text for cube in near[:NEAREST])) for fact, near in asked]
-        decided = []
-        for (fact, near), attempt in zip(asked, self.experts.attempt(requests), strict=True):
+    def _ask(self, revisions: Sequence[Revision]) -> list[MemoryOp]:
+        """What the expert says of the one fact of each."""
+        said = []
+        for attempt in self.experts.attempt(revisions):
             output = attempt.output
             if not output or not isinstance(output[0], MemoryOp):
                 raise OperationFailed(replace(attempt, problem=attempt.problem or "no operation for the fact"))
-            decided.append(_operation(output[0], fact, near))
-        return decided
+            said.append(output[0])
+        return said
 
     # -- as the answerer ---------------------------------------------------------------------------
 
@@ -264,6 +283,10 @@ class MemLoRA:
         text = self.experts.generate(inquiry)
         rests_on = () if text.casefold() == NOT_MENTIONED else cited(text, question, lines)
         return Answer(text, rests_on, len(self.lm.prompt(messages(inquiry))))
+
+
+def _revision(fact: Fact, near: Sequence[MemCube]) -> Revision:
+    return Revision((fact.text,), tuple(cube.text for cube in near[:NEAREST]))
 
 
 def _operation(said: MemoryOp, fact: Fact, near: Sequence[MemCube]) -> Operation:

@@ -2,11 +2,11 @@
 
 The language is ``lamina.bench.document_language``: answers cannot be guessed, names share their halves, a fifth of
 the documents change an earlier one. A small Llama first learns to read there and is frozen; then the compressor is
-trained on fresh documents; then streams of further fresh documents are written and asked at the end. What is compared
-runs in the same process on the same streams: the document's text, its own memory, the whole bank, nothing, the same
-compressor trained without self-matching and top-k (equal steps, equal lessons), and a copy of the reader fine-tuned
-on each document in turn (on the first stream: it takes thousands of steps). This is toy scale: the numbers say that
-the method works, not what it scores on StreamingQA.
+trained on fresh documents; then streams of further fresh documents are written and asked at the end. What is
+compared runs in the same process on the same streams: the document's text, its own memory, the whole bank, nothing,
+the same compressor trained without self-matching and top-k (equal steps, equal lessons), and a copy of the reader
+fine-tuned on each document's questions and answers in turn (on the first stream: it takes thousands of steps). This
+is toy scale: the numbers say that the method works, not what it scores on StreamingQA.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class Size:
 
 SIZES: Mapping[Scale, Size] = {
     "smoke": Size(4, 3, 2, 20, 2, width=32, layers=2),
-    "laptop": Size(1000, 600, 8, 256, 40),
-    "full": Size(2000, 3000, 16, 320, 40),
+    "laptop": Size(300, 600, 8, 256, 40),
+    "full": Size(600, 3000, 16, 320, 40),
 }
 
 

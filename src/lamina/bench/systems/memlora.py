@@ -11,7 +11,11 @@ their steps; end to end also ``RuleTeacher``. All arms get the same second chanc
 more within the grammar of its form. The joint adapter and the bare base are reported in the names of baselines: no
 claim is made about them. Nothing here says anything about LoCoMo, or about large models.
 
-``smoke`` runs the same code with a model of noise. ``full`` adapts every layer at rank 16 on four times the traces, on a GPU if there is one.
+Two claims are known to fail at laptop scale and stay: 45 steps an expert do not reach ``EXTRACT``; and ``BASE_INVALID``,
+since the base does write valid JSON once it is shown three examples, though hardly a right fact (bare, it writes none).
+
+``smoke`` runs the same code with a model of noise. ``full`` adapts every layer at rank 16 and learns from four times
+the traces, on a GPU if there is one.
 """
 
 from __future__ import annotations
@@ -100,16 +104,17 @@ class Plan:
     questions: int
     shape: Shape
     recipe: Recipe
+    max_tokens: Mapping[Op, int]  # of a reply
 
 
 _TOP = tuple(range(20, 30))
-_LAPTOP = Recipe(lr=2e-3, batch=8, epochs=1, limit=128, cache_below=20)
+_ABOVE = Recipe(lr=2e-3, batch=8, epochs=1, limit=128, cache_below=20)
+_TOKENS: dict[Op, int] = {"extract": 64, "update": 56, "generate": 16}
 PLANS: dict[Scale, Plan] = {
-    "smoke": Plan(8, 2, 2, 1, 3, 2, Shape(8, 16, (2, 3)), replace(_LAPTOP, cache_below=2)),
-    "laptop": Plan(360, 60, 16, 3, 20, 20, Shape(8, 16, _TOP), _LAPTOP),
-    "full": Plan(1600, 400, 100, 12, 20, 15, Shape(16, 32), Recipe(batch=16, epochs=3, limit=256)),
+    "smoke": Plan(8, 2, 2, 1, 3, 2, Shape(8, 16, (2, 3)), replace(_ABOVE, cache_below=2), dict.fromkeys(OPS, 8)),
+    "laptop": Plan(360, 60, 16, 3, 20, 20, Shape(8, 16, _TOP), _ABOVE, _TOKENS),
+    "full": Plan(1600, 400, 100, 12, 20, 15, Shape(16, 32), Recipe(batch=16, epochs=3, limit=256), _TOKENS),
 }
-_MAX_TOKENS: dict[Op, int] = {"extract": 64, "update": 56, "generate": 16}
 
 
 @dataclass(slots=True)
@@ -135,14 +140,14 @@ def run(seed: int, scale: Scale) -> list[Measurement]:
     made, joint = _train(lm, lessons, plan)
     names = dict(made.experts.names)
     shots = {op: _shots(taught.of(op)) for op in OPS}
-    arms = _Arms(lm, made.adapters, shots, tests)
+    arms = _Arms(lm, made.adapters, shots, tests, plan.max_tokens)
     ours = {op: arms.attempts(op, names[op]) for op in OPS}
     scores = _Scores(
         ours={op: scored(op, tests[op], ours[op]) for op in OPS},
         own={op: scored(op, tests[op].first(plan.few), ours[op][: plan.few]) for op in OPS},
         joint={op: arms.score(op, joint) for op in OPS},
         base={op: arms.score(op, None, plan.few) for op in OPS},
-        bare={op: arms.score(op, None, plan.few, shots=False) for op in OPS},
+        bare={op: arms.score(op, None, max(2, plan.few // 4), shots=False) for op in OPS},  # it only rambles
         crossed={(op, names_of): arms.score(op, names[names_of], plan.few) for op, names_of in permutations(OPS, 2)},
     )
     loops = dialogues(plan.loops, "test", seed + 1, turns=plan.turns, questions=plan.questions)
@@ -227,10 +232,11 @@ class _Arms:
     adapters: Adapters
     shots: Mapping[Op, Sequence[tuple[Request, Output]]]
     tests: Mapping[Op, TraceSet]
+    max_tokens: Mapping[Op, int]
 
     def experts(self, names: Experts, *, shots: bool = False) -> OperationExperts:
         return OperationExperts(
-            self.lm, self.adapters, names, shots=self.shots if shots else None, max_tokens=_MAX_TOKENS
+            self.lm, self.adapters, names, shots=self.shots if shots else None, max_tokens=self.max_tokens
         )
 
     def attempts(self, op: Op, name: str | None, count: int | None = None, *, shots: bool = True) -> list[Attempt]:

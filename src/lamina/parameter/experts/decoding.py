@@ -1,9 +1,10 @@
 """Greedy decoding of many prompts at once, free or within a grammar.
 
-Under a grammar each row takes the most probable token whose text may follow: the tokens are tried in the order of
-their logits and the first that the automaton accepts is the argmax over all that are allowed, so no mask over the
-vocabulary is ever built. What all prompts have in common (system message, examples) is read once and its cache
-repeated: a few-shot prompt then costs what a bare one does.
+Under a grammar each row takes the most probable token whose text may follow: tokens are tried in the order of their
+logits, and the first that the automaton accepts is the argmax over all that are allowed. No mask over the
+vocabulary is built; past the most probable few, only tokens whose first character may follow are looked at. What
+all prompts have in common (system message, examples) is read once and its cache repeated: a few-shot prompt then
+costs what a bare one does.
 
 Prompts are padded on the left, with positions counted from the first real token. Caches live for one call: keys and
 values made under one adapter mean nothing to another.
@@ -11,7 +12,8 @@ values made under one adapter mean nothing to another.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _FEW = 64  # candidates tried before the whole vocabulary is sorted
-_PIECES: WeakKeyDictionary[CausalLM, list[str]] = WeakKeyDictionary()  # decoding the vocabulary takes a second
+# Decoding a vocabulary takes a second.
+_PIECES: WeakKeyDictionary[CausalLM, tuple[list[str], dict[str, list[int]]]] = WeakKeyDictionary()
 
 
 class GreedyDecoder:
@@ -102,13 +105,26 @@ class GreedyDecoder:
     @property
     def pieces(self) -> list[str]:
         """The text each token adds after a letter; half of a character reads as U+FFFD, which no grammar takes."""
+        return self._vocabulary[0]
+
+    @property
+    def starts(self) -> dict[str, list[int]]:
+        """Tokens by the first character of their piece; those that end a turn have none."""
+        return self._vocabulary[1]
+
+    @property
+    def _vocabulary(self) -> tuple[list[str], dict[str, list[int]]]:
         if self._lm not in _PIECES:
             tokenizer = self._lm.tokenizer
             anchor = self._lm.encode("a")[-1]
             before = len(self._lm.decode([anchor]))
             pairs = [[anchor, token] for token in range(int(self._lm.model.config.vocab_size))]
             decoded = tokenizer.batch_decode(pairs, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-            _PIECES[self._lm] = [text[before:] for text in decoded]
+            starts: dict[str, list[int]] = {}
+            for token, text in enumerate(decoded):
+                starts.setdefault(text[before : before + 1], []).append(token)
+            starts.pop("", None)
+            _PIECES[self._lm] = [text[before:] for text in decoded], starts
         return _PIECES[self._lm]
 
     @property
@@ -116,16 +132,17 @@ class GreedyDecoder:
         return self._lm.stops
 
 
+@dataclass(frozen=True, slots=True)
 class _Scores:
-    """Tokens of one row, the most probable first; the tail is sorted only if it is needed."""
+    """The logits of one row, and its most probable tokens, the best first."""
 
-    def __init__(self, logits: Tensor, first: list[int]) -> None:
-        self._logits = logits
-        self.first = first
+    logits: Tensor
+    first: list[int]
 
-    def __iter__(self) -> Iterator[int]:
-        yield from self.first
-        yield from self._logits.argsort(descending=True).tolist()
+    def sorted(self, tokens: Sequence[int]) -> list[int]:
+        """``tokens``, the most probable first."""
+        order: list[int] = self.logits[list(tokens)].argsort(descending=True).tolist()
+        return [tokens[place] for place in order]
 
 
 class _Row:
@@ -150,17 +167,23 @@ class _Row:
         return token
 
     def _allowed(self, grammar: Grammar, scores: _Scores) -> int | None:
-        whole = grammar.is_complete(self._states)
-        for token in scores:
-            if token in self._decoder.stops:
-                if whole:
-                    return token
-                continue
-            piece = self._decoder.pieces[token]
-            if piece and (states := grammar.advance(self._states, piece)):
-                self._states = states
+        """The most probable token that may follow; ``None`` if none may."""
+        for token in scores.first:
+            if self._fits(grammar, token):
                 return token
-        return None  # no token fits: the reply is left as it is
+        may_start = [tokens for first, tokens in self._decoder.starts.items() if grammar.advance(self._states, first)]
+        ends = self._decoder.stops if grammar.is_complete(self._states) else frozenset()
+        rest = [*ends, *(token for tokens in may_start for token in tokens)]
+        return next((token for token in scores.sorted(rest) if self._fits(grammar, token)), None)
+
+    def _fits(self, grammar: Grammar, token: int) -> bool:
+        """Whether ``token`` may follow; if so, it is read."""
+        if token in self._decoder.stops:
+            return grammar.is_complete(self._states)
+        piece = self._decoder.pieces[token]
+        states = grammar.advance(self._states, piece) if piece else frozenset()
+        self._states = states or self._states
+        return bool(states)
 
 
 def _common(prompts: Sequence[Sequence[int]]) -> int:
