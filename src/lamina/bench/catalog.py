@@ -19,7 +19,9 @@ from lamina.errors import NotFound
 # paper name -> module that holds its CARD
 CARDS: dict[str, str] = {
     "a-mem": "lamina.bench.systems.a_mem",
+    "cmt": "lamina.bench.systems.cmt",
     "convomem": "lamina.bench.systems.convomem",
+    "dynamical-intelligence": "lamina.bench.systems.dynamical_intelligence",
     "mem-alpha": "lamina.bench.systems.mem_alpha",
     "memgas": "lamina.bench.systems.memgas",
     "mem0": "lamina.bench.systems.mem0",

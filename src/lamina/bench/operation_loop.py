@@ -21,7 +21,9 @@ import numpy as np
 from lamina.bench.operation_dialogues import Dialogue, Statement, decide, reply, statement_of
 from lamina.llm.base import Embedder
 from lamina.parameter.experts.operations import (
+    NEAREST,
     NOT_MENTIONED,
+    RECALLED,
     Inquiry,
     MemoryOp,
     MemoryTeacher,
@@ -34,7 +36,6 @@ from lamina.parameter.experts.operations import (
 )
 from lamina.parameter.experts.teachers import StateTeacher
 
-NEAREST = 5  # memories shown with a fact or a question
 _ALIKE = 0.7
 _DENIAL = re.compile(r"\b(?:not|no longer|never|no more|stopped|used to|quit)\b|n't\b", re.I)
 
@@ -106,16 +107,16 @@ class _Store:
         self._days: list[date] = []
         self._embedder = embedder
 
-    def nearest(self, text: str) -> list[int]:
+    def nearest(self, text: str, count: int = NEAREST) -> list[int]:
         """Places of the most similar memories, as they stand in the store, so that their order tells nothing."""
         if not self.texts:
             return []
         rows = self._embedder.encode([*self.texts, text])
-        best = np.argsort(-(rows[:-1] @ rows[-1]), kind="stable")[:NEAREST]
+        best = np.argsort(-(rows[:-1] @ rows[-1]), kind="stable")[:count]
         return sorted(int(place) for place in best)
 
     def recall(self, question: str) -> tuple[Remembered, ...]:
-        return tuple(Remembered(self.texts[place], self._days[place]) for place in self.nearest(question))
+        return tuple(Remembered(self.texts[place], self._days[place]) for place in self.nearest(question, RECALLED))
 
     def apply(self, operations: Sequence[MemoryOp], shown: Sequence[int], day: date) -> None:
         """Execute operations on the memories ``shown``; what is written gets ``day``."""

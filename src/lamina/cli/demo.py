@@ -28,11 +28,21 @@ def demo(
     session: Session,
     keep: Annotated[Path | None, typer.Option(metavar="PATH", help="Keep the database in this new file.")] = None,
     fast: Annotated[bool, typer.Option("--fast", help="No chat model: show the memories, not answers.")] = False,
+    tiers: Annotated[
+        bool, typer.Option("--tiers", help="One memory as text, cache and adapter, then forgotten.")
+    ] = False,
 ) -> None:
     """Show the whole job on a shipped conversation: remember, answer, follow a change, forget, measure."""
+    if tiers and fast:
+        raise typer.BadParameter("--tiers shows a model at work: leave --fast out.")
     if keep is not None and keep.exists():
         raise InvalidInput(f"--keep {str(keep)!r} exists: name a new file, the demo starts from nothing.")
     with _folder(keep) as path:
+        if tiers:
+            from lamina.cli.demo_tiers import show_tiers
+
+            show_tiers(session, path)
+            return
         _Demo(session, path, fast=fast, kept=keep is not None).run()
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lamina._optional import require
@@ -64,9 +64,8 @@ class Migration:
     @property
     def figures(self) -> dict[str, Any]:
         """What the log keeps: numbers and ids, nothing of the memory."""
-        kept = asdict(self)
-        del kept["cube"], kept["reason"], kept["parents"]
-        return kept | {"into": self.cube.id if self.cube else None}
+        kept = ("operation", "seconds", "tokens", "nbytes", "fidelity", "threshold")
+        return {name: getattr(self, name) for name in kept} | {"into": self.cube.id if self.cube else None}
 
 
 class Migrator:

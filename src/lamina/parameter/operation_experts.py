@@ -27,8 +27,10 @@ from lamina.llm.causal import CausalLM
 from lamina.parameter.adapters import Adapters, LoRA
 from lamina.parameter.experts.lora import Shape, fresh
 from lamina.parameter.experts.operations import (
+    NEAREST,
     NOT_MENTIONED,
     OPS,
+    RECALLED,
     Exchange,
     Inquiry,
     MemoryOp,
@@ -46,7 +48,6 @@ from lamina.text.base import Fact, Hit, Operation, Turn
 from lamina.text.prompted.draft import Counts, Reading
 from lamina.text.prompted.statements import Shown, Statement, drafts
 
-NEAREST = 5  # memories a new fact is shown with, and memories an answer is read from
 _AHEAD = 256  # decisions kept until their transaction asks for them
 CONTEXT = 2  # earlier lines shown with an exchange
 _KINDS = {"ADD": "add", "UPDATE": "supersede", "DELETE": "close", "NONE": "noop"}
@@ -277,7 +278,7 @@ class MemLoRA:
 
         Raises ``OperationFailed``.
         """
-        lines = quotes(hits, question=question, limit=NEAREST)
+        lines = quotes(hits, question=question, limit=RECALLED)
         recalled = tuple(Remembered(line.meaning or line.text, line.at.date()) for line in lines)
         inquiry = Inquiry(question, recalled, now.date())
         text = self.experts.generate(inquiry)

@@ -70,10 +70,10 @@ def test_training_with_and_without_the_cache_gives_the_same_adapter(tiny_lm: Cal
     made = []
     for cut in (None, 2):
         lora = fresh(lm, Shape(2, 4, (2, 3)), seed=5)
-        progress = fit(lm, lora, rows, Recipe(lr=5e-2, batch=2, epochs=4, dropout=0.0, cache_below=cut, seed=5))
+        progress = fit(lm, lora, rows, Recipe(lr=1e-2, batch=2, epochs=4, dropout=0.0, cache_below=cut, seed=5))
         made.append((progress.losses, [weight.detach() for weight in lora.parameters]))
     assert len(made[0][0]) == 4 * 3
-    assert made[0][0][-1] < 0.98 * made[0][0][0]
+    assert min(made[0][0]) < made[0][0][0] - 0.1
     torch.testing.assert_close(torch.tensor(made[1][0]), torch.tensor(made[0][0]), rtol=1e-7, atol=0)
     for ours, whole in zip(made[1][1], made[0][1], strict=True):
         torch.testing.assert_close(ours, whole, rtol=1e-6, atol=1e-9)

@@ -50,8 +50,8 @@ class Size:
 
 SIZES: Mapping[Scale, Size] = {
     "smoke": Size(4, 3, 2, 20, 2, width=32, layers=2),
-    "laptop": Size(300, 600, 8, 256, 40),
-    "full": Size(600, 3000, 16, 320, 40),
+    "laptop": Size(300, 800, 4, 256, 40),
+    "full": Size(600, 3000, 8, 320, 40),
 }
 
 

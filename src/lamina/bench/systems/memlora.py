@@ -11,8 +11,8 @@ their steps; end to end also ``RuleTeacher``. All arms get the same second chanc
 more within the grammar of its form. The joint adapter and the bare base are reported in the names of baselines: no
 claim is made about them. Nothing here says anything about LoCoMo, or about large models.
 
-Two claims are known to fail at laptop scale and stay: 45 steps an expert do not reach ``EXTRACT``; and ``BASE_INVALID``,
-since the base does write valid JSON once it is shown three examples, though hardly a right fact (bare, it writes none).
+Two claims are known to fail at laptop scale and stay. ``EXTRACT``: 45 steps an expert do not suffice.
+``BASE_INVALID``: once it is shown three examples the base does write valid JSON, though hardly a right fact in it.
 
 ``smoke`` runs the same code with a model of noise. ``full`` adapts every layer at rank 16 and learns from four times
 the traces, on a GPU if there is one.
@@ -147,7 +147,7 @@ def run(seed: int, scale: Scale) -> list[Measurement]:
         own={op: scored(op, tests[op].first(plan.few), ours[op][: plan.few]) for op in OPS},
         joint={op: arms.score(op, joint) for op in OPS},
         base={op: arms.score(op, None, plan.few) for op in OPS},
-        bare={op: arms.score(op, None, max(2, plan.few // 4), shots=False) for op in OPS},  # it only rambles
+        bare={op: arms.score(op, None, max(2, plan.few // 4), shots=False) for op in OPS},
         crossed={(op, names_of): arms.score(op, names[names_of], plan.few) for op, names_of in permutations(OPS, 2)},
     )
     loops = dialogues(plan.loops, "test", seed + 1, turns=plan.turns, questions=plan.questions)

@@ -17,6 +17,8 @@ Op = Literal["extract", "update", "generate"]
 Event = Literal["ADD", "UPDATE", "DELETE", "NONE"]
 OPS: tuple[Op, ...] = ("extract", "update", "generate")
 NOT_MENTIONED = "not mentioned"
+NEAREST = 5  # memories that a new fact is shown with
+RECALLED = 3  # memories that an answer is read from: dated, so that each costs twice as many tokens
 
 
 @dataclass(frozen=True, slots=True)
