@@ -32,7 +32,7 @@ def test_the_second_one_owes_what_the_first_one_waited_for() -> None:
     first = charged.encode(["one two", "three", "three"])
     assert charged.owed == 0 and slow.asked == 2
     again = charged.encode(["three", "one two", "three", "four"])
-    assert slow.asked == 3 and 0.04 <= charged.owed
+    assert slow.asked == 3 and charged.owed >= 0.04
     assert np.array_equal(again[[1, 0]], first[:2]) and np.array_equal(again[0], again[2])
     assert np.array_equal(first, WordVectors().encode(["one two", "three", "three"]))
 
