@@ -94,8 +94,11 @@ def test_an_exported_cube_goes_with_its_memory(lamina: Run, value: Value, tmp_pa
     assert told["bytes"] == file.stat().st_size
     assert value("cube", "diff", id, str(file))["equal"]
     assert lamina("cube", "export", id, str(file)).exit_code == 1, "nothing is overwritten"
-    value("forget", id, "--yes")
-    assert not file.exists()
+    again = tmp_path / "again.cube"
+    value("cube", "export", id, str(again))
+    again.rename(tmp_path / "moved.cube")
+    told = lamina("forget", id, "--yes").stderr
+    assert not file.exists() and f"Removed {file}" in told and f"{again} held a copy and is out of reach" in told
 
 
 @pytest.mark.parametrize("verb", [["inspect"], ["diff", "x"], ["merge"], ["export", "x"]])

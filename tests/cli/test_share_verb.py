@@ -77,9 +77,7 @@ def test_a_stranger_and_an_altered_bundle_are_refused(lamina: Run, value: Value,
     assert missing.exit_code == 1 and "share key" in missing.stderr
 
 
-def test_a_subscription_follows_the_publisher(
-    lamina: Run, value: Value, key: str, other: str, tmp_path: Path
-) -> None:
+def test_a_subscription_follows_the_publisher(lamina: Run, value: Value, key: str, other: str, tmp_path: Path) -> None:
     id = value("add", "I live in Porto.")["results"][0]["id"]
     file, shop = str(tmp_path / "out.bundle"), str(tmp_path / "shop")
     ids = value("share", "dump", file, "--key-file", key)["ids"]

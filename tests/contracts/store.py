@@ -591,6 +591,25 @@ class StoreContract:
 
     # -- log -------------------------------------------------------------------------------------
 
+    def test_a_note_is_a_row_of_the_log_and_changes_nothing(self, store: Store) -> None:
+        one = cube("moved")
+        insert(store, one)
+        before = store.last_change()
+        with store.transaction() as tx:
+            tx.note(one.id, action="promote", actor="memos", reason="HOT_STABLE", details={"heat": 2.5})
+            with pytest.raises(NotFound):
+                tx.note("unknown", action="promote")
+        *_, event = store.events(cube=one.id)
+        assert (event.action, event.actor, event.version, event.details) == ("promote", "memos", 1, {"heat": 2.5})
+        assert store.versions(one.id) == [one] and store.last_change() == before and store.verify() == []
+
+    def test_tensors_are_no_changes_of_an_index(self, store: Store) -> None:
+        payload = TensorPayload.from_numpy({"k": np.ones(3, np.float32)}, Fingerprint("a", "w", "t", "f"))
+        text, cache = cube("text"), MemCube(Header(scope=ALICE, kind="activation"), payload)
+        insert(store, text, cache)
+        assert [change.cube for change in store.changes(ALICE)] == [text]
+        assert {one.id for one in store.query(ALICE).cubes} == {text.id, cache.id}
+
     def test_the_log_tells_who_did_what(self, store: Store) -> None:
         one, two = cube("secret-word"), cube()
         with store.transaction() as tx:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from lamina import MemOS, Memory
+from lamina import Memory, MemOS
 from lamina.bench.synthetic import WordVectors
 from lamina.kernel.decisions import DAY, Costs
 from lamina.kernel.scheduling import HeatPolicy

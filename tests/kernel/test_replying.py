@@ -44,7 +44,9 @@ def test_smollm2_answers_over_a_cache_as_over_the_text(tmp_path: Path) -> None:
         assert reply.text == lm.decode(whole).strip() and (reply.read, reply.reused) == (len(rest), len(ids))
         with torch.inference_mode():
             far = lm.model(torch.tensor([ids + rest]), logits_to_keep=1).logits[0, -1]
-            near = lm.model(torch.tensor([rest]), past_key_values=bundle.cube.attach(lm), logits_to_keep=1).logits[0, -1]
+            near = lm.model(torch.tensor([rest]), past_key_values=bundle.cube.attach(lm), logits_to_keep=1).logits[
+                0, -1
+            ]
         assert float((far - near).abs().max()) <= 1e-3
         assert len(bundle.cube.ids) == len(ids), "the answer was not written into the cache"
 

@@ -38,10 +38,10 @@ def cast(model: torch.nn.Module, dtype: torch.dtype) -> None:
         weight.data = weight.data.to(dtype)
 
 
-def random_lora(lm: CausalLM, seed: int, *, rank: int = 3, targets: tuple[str, ...] = TARGETS) -> LoRA:
+def random_lora(lm: CausalLM, seed: int, *, rank: int = 3, targets: tuple[str, ...] = TARGETS, cut: int = 0) -> LoRA:
     """An adapter that changes something: B is not zero."""
     generator = torch.Generator().manual_seed(seed)
-    lora = fresh(lm, targets, rank, 5.0, generator)
+    lora = fresh(lm, targets, rank, 5.0, generator, cut)
     with torch.no_grad():
         for _, up in lora.pairs.values():
             up.copy_(torch.randn(up.shape, generator=generator, dtype=up.dtype) * 0.3)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from parameter_models import FACTS, TARGETS, logits, random_lora
+from parameter_models import FACTS, logits, random_lora
 
 from lamina.errors import InvalidInput
 from lamina.llm.base import Message
@@ -14,7 +14,7 @@ from lamina.parameter.adapters import Adapters, attach
 from lamina.parameter.distillation import coarse, distill
 from lamina.parameter.probes import Probe, probes
 from lamina.parameter.recall import as_context
-from lamina.parameter.scoring import guard_texts
+from lamina.parameter.scoring import Continuation, guard_texts
 
 pytestmark = pytest.mark.model
 ASKED = probes(FACTS).train[:3]
@@ -42,11 +42,13 @@ def lumped(teacher: torch.Tensor, student: torch.Tensor) -> torch.Tensor:
     return torch.stack([torch.as_tensor(each) for each in sums])
 
 
-def test_the_loss_and_its_gradient_are_those_of_the_definition(lm: CausalLM) -> None:
-    lora = random_lora(lm, 5)
+@pytest.mark.parametrize("cut", [0, 1])
+def test_the_loss_and_its_gradient_are_those_of_the_definition(lm: CausalLM, cut: int) -> None:
+    """The reference runs the whole model: what is computed once of the layers below the cut changes no number."""
+    lora = random_lora(lm, 5, cut=cut)
     generator = torch.Generator().manual_seed(0)
-    beginning, asked = distillation._lessons(lm, CONTEXT, ASKED, None)
-    kept = distillation._guarded(lm, GUARD, 1, generator)
+    beginning, asked = distillation._lessons(lm, CONTEXT, ASKED, None, cut)
+    kept = distillation._guarded(lm, GUARD, 1, generator, cut)
     loss, gradients = distillation._loss(lm, lora, beginning, asked, kept)
 
     piece = torch.tensor([kept[0].text.ids])
@@ -59,7 +61,7 @@ def test_the_loss_and_its_gradient_are_those_of_the_definition(lm: CausalLM) -> 
         apart = torch.cat([lumped(teacher, rows) for teacher, (rows, _) in zip(told, given, strict=True)]).mean()
         missed = -torch.cat([rows.gather(1, tokens[:, None])[:, 0] for rows, tokens in given]).mean()
         moved = lumped(bare, lm.model(piece).logits[0, :-1].log_softmax(-1)).mean()
-        expected = apart + 0.1 * missed + moved
+        expected = apart + 1.0 * missed + moved
         wanted = torch.autograd.grad(expected, lora.parameters)
     finally:
         for handle in handles:
@@ -71,11 +73,12 @@ def test_the_loss_and_its_gradient_are_those_of_the_definition(lm: CausalLM) -> 
 
 
 def test_the_gradient_is_that_of_finite_differences(lm: CausalLM) -> None:
-    lora = random_lora(lm, 6)
-    beginning, asked = distillation._lessons(lm, CONTEXT, ASKED, None)
-    kept = distillation._guarded(lm, GUARD, 1, torch.Generator().manual_seed(0))
+    cut = 1
+    lora = random_lora(lm, 6, cut=cut)
+    beginning, asked = distillation._lessons(lm, CONTEXT, ASKED, None, cut)
+    kept = distillation._guarded(lm, GUARD, 1, torch.Generator().manual_seed(0), cut)
     _, gradients = distillation._loss(lm, lora, beginning, asked, kept)
-    for number in (0, 7):
+    for number in (0, 5):
         weight, gradient = lora.parameters[number], gradients[number]
         place = int(gradient.abs().argmax())
         values = []
@@ -86,6 +89,23 @@ def test_the_gradient_is_that_of_finite_differences(lm: CausalLM) -> None:
         with torch.no_grad():
             weight.view(-1)[place] += 1e-6
         assert (values[0] - values[1]) / 2e-6 == pytest.approx(float(gradient.view(-1)[place]), rel=1e-5)
+
+
+def test_a_step_asks_for_different_memories_and_for_each_wording_in_turn(lm: CausalLM) -> None:
+    lessons = [
+        distillation._Lesson(Continuation((memory, wording), 1), memory, *[torch.zeros(1, 1)] * 3)
+        for memory in range(5)
+        for wording in range(3)
+    ]
+    whole = distillation._draws(lessons, 8, torch.Generator().manual_seed(0))
+    batches = [next(whole) for _ in range(6)]
+    assert all(sorted(lesson.memory for lesson in batch) == [0, 1, 2, 3, 4] for batch in batches)
+    for three in (batches[:3], batches[3:]):
+        assert len({lesson.text.ids for batch in three for lesson in batch}) == len(lessons)
+    few = distillation._draws(lessons, 2, torch.Generator().manual_seed(0))
+    drawn = [next(few) for _ in range(45)]
+    assert all(len({lesson.memory for lesson in batch}) == len(batch) for batch in drawn)
+    assert {lesson.text.ids for batch in drawn for lesson in batch} == {lesson.text.ids for lesson in lessons}
 
 
 def test_coarse_is_a_distribution() -> None:
@@ -118,8 +138,11 @@ def test_training_lowers_the_loss_repeats_and_touches_nothing_else(lm: CausalLM)
     assert learn(seed=1, steps=1).payload != made.payload
     assert len(learn(budget_s=0.0).losses) == 1
     assert Adapters(lm).add(made.payload) == made.payload.sha256
-    modules = {name.rpartition(".lora")[0].rpartition(".")[2] for name in made.payload.tensors if name != "alpha"}
-    assert modules == set(TARGETS)
+    taught = {name.rpartition(".lora")[0] for name in made.payload.tensors if name != "alpha"}
+    maps = {name for name, module in lm.model.base_model.named_modules() if isinstance(module, torch.nn.Linear)}
+    assert taught == {name for name in maps if name.startswith("layers.1.")} and len(taught) == 7
+    lower = {name.rpartition(".lora")[0][:8] for name in learn(cut=0, steps=1).payload.tensors if name != "alpha"}
+    assert lower == {"layers.0", "layers.1"}
 
 
 def test_a_step_that_fails_leaves_the_model_as_it_was(lm: CausalLM) -> None:
@@ -138,6 +161,7 @@ def test_arguments_that_cannot_be_taught_are_refused(lm: CausalLM) -> None:
         short = lm.model(torch.tensor([[1, 2, 3]]), use_cache=True).past_key_values
     wrong: list[tuple[dict[str, object], str]] = [
         ({"steps": 0}, "steps=0"),
+        ({"cut": 2}, "cut=2 leaves no layer"),
         ({"targets": ("k_projection",)}, "name no linear map"),
         ({"guard": [""]}, "guard must hold"),
         ({"teacher_cache": short}, "must hold the"),

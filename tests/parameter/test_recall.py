@@ -1,8 +1,10 @@
-"""The gate judges by its figures, read-out and leak check by what the model says; and all of it once for real."""
+"""The gate judges by its figures and by what is said, the leak check by gains; and all of it once for real."""
 
 from __future__ import annotations
 
 import math
+import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,11 +12,12 @@ from parameter_models import FACTS, logits, random_lora
 
 from lamina.cube.cube import Claim
 from lamina.errors import InvalidInput
+from lamina.llm.base import Message
 from lamina.llm.causal import CausalLM
 from lamina.parameter.adapters import Adapters
 from lamina.parameter.distillation import distill
 from lamina.parameter.probes import Probe, decoys, probes
-from lamina.parameter.recall import Gate, RecallGap, Verdict, as_context, read_out, recall_gap
+from lamina.parameter.recall import Gate, RecallGap, Verdict, as_context, holds, read_out, recall_gap, spoken
 from lamina.parameter.scoring import guard_texts, log_probs, perplexity
 
 pytestmark = pytest.mark.model
@@ -35,23 +38,89 @@ def test_the_gate_compares_gains_and_perplexity_by_their_definition(lm: CausalLM
     assert lm.overlay == ""
 
 
+def reply(lm: CausalLM, question: str, context: str, tokens: int) -> str:
+    """What the model says, by one whole pass for each token."""
+    system: list[Message] = [{"role": "system", "content": context}] if context else []
+    ids = lm.prompt([*system, {"role": "user", "content": question}])
+    start = len(ids)
+    while len(ids) < start + tokens:
+        with torch.no_grad():
+            ids = [*ids, int(lm.model(torch.tensor([ids])).logits[0, -1].argmax())]
+        if ids[-1] in lm.stops:
+            break
+    return lm.decode(ids[start:])
+
+
+def test_spoken_is_the_share_of_replies_with_the_value(lm: CausalLM, adapters: Adapters) -> None:
+    asked = probes(FACTS).held_out
+    name = adapters.add(random_lora(lm, 2).to_payload(adapters.base))
+    two = [probe for memory in (0, 1) for probe in asked if probe.memory == memory][:8]
+    aloud = [probe for memory in (0, 1) for probe in [one for one in two if one.memory == memory][:2]]
+
+    def heard(probe: Probe, context: str) -> str:
+        return max(re.findall(r"\w+", reply(lm, probe.question, context, 24)), key=len)
+
+    with adapters.merged([name]):
+        worn = replace(aloud[0], value=heard(aloud[0], "").upper())
+    told = [replace(probe, value=heard(probe, CONTEXT)) for probe in aloud[2:]]
+    judged = [worn, replace(aloud[1], value="qqq"), *told, replace(told[0], value="a third is not asked for")]
+    expected = []
+    for context, block in ((CONTEXT, adapters.merged([])), ("", adapters.merged([name]))):
+        with block:
+            replies = [reply(lm, probe.question, context, 24).lower() for probe in judged[:4]]
+        pairs = zip(replies, judged[:4], strict=True)
+        expected.append(sum(probe.value.lower() in re.findall(r"\w+", said) for said, probe in pairs) / 4)
+    verdict = Gate().judge(adapters, [name], CONTEXT, judged, GUARD)
+    assert (verdict.in_context_spoken, verdict.spoken) == tuple(expected)
+    assert verdict.in_context_spoken >= 0.5 and verdict.spoken >= 0.25
+    with pytest.raises(InvalidInput, match="at least one probe"):
+        spoken(lm, [])
+
+
+@pytest.mark.parametrize(
+    ("said", "value", "found"),
+    [
+        ("You live in LISBON.", "Lisbon", True),
+        ("He lives in New York City", "new york", True),
+        ("They are hazelnuts", "hazel", False),
+        ("In 19745", "1974", False),
+        ("(C++), of course", "c++", True),
+        ("", "x", False),
+    ],
+)
+def test_a_value_counts_as_whole_words_in_either_case(said: str, value: str, found: bool) -> None:
+    assert holds(said, value) is found
+
+
 @pytest.mark.parametrize(
     ("figures", "faults"),
     [
-        ((0.91, 1.0, 0.009), []),
-        ((0.90, 1.0, 0.010), []),
-        ((1.30, 1.0, -0.02), []),
-        ((0.89, 1.0, 0.0), ["fidelity 0.890 < 0.9"]),
-        ((0.95, 1.0, 0.011), ["perplexity rises by 1.10%"]),
-        ((0.10, 1.0, 0.2), ["fidelity 0.100", "perplexity rises by 20.00%"]),
-        ((1.00, -0.1, 0.0), ["context itself gives no gain"]),
-        ((math.nan, 1.0, math.nan), ["fidelity nan", "perplexity rises by nan"]),
+        ((0.91, 1.0, 0.009, 0.8, 1.0), []),
+        ((0.90, 1.0, 0.010, 0.75, 1.0), []),
+        ((1.30, 1.0, -0.02, 1.0, 0.0), []),
+        ((0.95, 1.0, 0.0, 0.45, 0.5), []),
+        ((0.89, 1.0, 0.0, 1.0, 1.0), ["fidelity 0.890 < 0.9"]),
+        ((0.95, 1.0, 0.011, 1.0, 1.0), ["perplexity rises by 1.10%"]),
+        ((0.10, 1.0, 0.2, 1.0, 1.0), ["fidelity 0.100", "perplexity rises by 20.00%"]),
+        ((1.00, -0.1, 0.0, 1.0, 1.0), ["context itself gives no gain"]),
+        ((0.957, 1.0, 0.005, 0.0, 1.0), ["hold 0% of the values, of at least 75% (100% with the memories in context)"]),
+        ((0.95, 1.0, 0.0, 0.70, 1.0), ["hold 70% of the values, of at least 75%"]),
+        ((0.95, 1.0, 0.0, 0.25, 0.5), ["hold 25% of the values, of at least 45% (50%"]),
+        ((0.95, 1.0, 0.0, 0.0, 0.0), ["hold 0% of the values"]),
+        ((math.nan, 1.0, math.nan, math.nan, 1.0), ["fidelity nan", "perplexity rises by nan", "hold nan%"]),
     ],
 )
-def test_the_gate_refuses_with_the_figures(figures: tuple[float, float, float], faults: list[str]) -> None:
-    reason = Gate()._reason(Verdict(*figures, ""))
-    assert bool(reason) == bool(faults) and all(fault in reason for fault in faults)
-    assert Verdict(*figures, reason).accepted is not bool(faults)
+def test_the_gate_refuses_with_the_figures(
+    figures: tuple[float, float, float, float, float], faults: list[str]
+) -> None:
+    reason = Gate()._reason(Verdict(*figures))
+    assert len(reason.split("; ")) == max(1, len(faults)) and all(fault in reason for fault in faults)
+    assert bool(reason) == bool(faults) and Verdict(*figures, reason).accepted is not bool(faults)
+
+
+def test_a_gate_may_ask_for_no_words() -> None:
+    silent = Verdict(0.95, 1.0, 0.0, 0.0, 1.0)
+    assert Gate()._reason(silent) and not Gate(spoken=0.0)._reason(silent)
 
 
 def test_a_gate_without_questions_judges_nothing(adapters: Adapters) -> None:
@@ -98,17 +167,25 @@ def test_an_adapter_that_was_taught_nothing_of_it_does_not_leak(lm: CausalLM, ad
         recall_gap(adapters, [name], asked, [Probe("a", "b", "b")])
 
 
-def test_a_real_model_learns_a_memory_and_is_itself_again(smollm2: CausalLM) -> None:
-    """SmolLM2 and one invented fact, in 8 steps on two wordings; asked in wordings it was not taught."""
-    text = "Marta Quillfeather lives in Brindlemouth."
-    made = probes([text], [Claim("Marta Quillfeather", "residence", "brindlemouth")])
-    before, context = logits(smollm2), as_context([text])
+def test_a_real_model_learns_two_memories_says_them_and_is_itself_again(smollm2: CausalLM) -> None:
+    """SmolLM2 and two invented facts of one form, in 16 steps on two wordings; asked in one it was not taught.
+
+    Then the same without the second fact: it is gone from the adapter, and the first is still there.
+    """
+    texts = ["Marta Quillfeather lives in Brindlemouth.", "Pavel Drost lives in Torvik."]
+    claims = [Claim(text.split(" lives")[0], "residence", text.split()[-1].rstrip(".")) for text in texts]
+    made = probes(texts, claims)
+    before, context = logits(smollm2), as_context(texts)
     adapters = Adapters(smollm2)
     guard = [text[:250] for text in guard_texts(3)]
-    taught = distill(smollm2, context, made.train[:2], steps=8, learning_rate=5e-3, guard=guard)
-    name = adapters.add(taught.payload)
-    verdict = Gate().judge(adapters, [name], context, made.held_out[:2], GUARD)
-    assert verdict.gain > 1.0 and verdict.fidelity > 0.7
-    gap = recall_gap(adapters, [name], made.held_out[:1], decoys(made.held_out[:1], count=2))
-    assert gap.leaks and gap.gap > 1.0
+    taught = [probe for memory in (0, 1) for probe in [one for one in made.train if one.memory == memory][:2]]
+    held = [next(probe for probe in made.held_out if probe.memory == memory) for memory in (0, 1)]
+    assert spoken(smollm2, held) == 0.0
+    both = adapters.add(distill(smollm2, context, taught, steps=16, guard=guard).payload)
+    verdict = Gate().judge(adapters, [both], context, held, GUARD)
+    assert verdict.spoken == 1.0 and verdict.fidelity > 0.7 and verdict.gain > 1.0
+    less = adapters.add(distill(smollm2, as_context(texts[:1]), taught[:2], steps=10, guard=guard).payload)
+    for name, known in ((both, [True, True]), (less, [True, False])):
+        gaps = [recall_gap(adapters, [name], [probe], decoys([probe], count=3)) for probe in held]
+        assert [gap.leaks for gap in gaps] == known
     assert torch.equal(logits(smollm2), before)

@@ -25,6 +25,7 @@ CARDS: dict[str, str] = {
     "mem-alpha": "lamina.bench.systems.mem_alpha",
     "memgas": "lamina.bench.systems.memgas",
     "mem0": "lamina.bench.systems.mem0",
+    "memlora": "lamina.bench.systems.memlora",
 }
 
 

@@ -18,7 +18,8 @@ from datetime import date
 
 import numpy as np
 
-from lamina.bench.operation_dialogues import Dialogue, Statement, decide, reply, statement_of
+from lamina.bench.operation_dialogues import Dialogue, Statement
+from lamina.bench.operation_truth import decide, reply, statement_of
 from lamina.llm.base import Embedder
 from lamina.parameter.experts.operations import (
     NEAREST,

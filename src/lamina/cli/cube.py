@@ -89,8 +89,9 @@ def export(
         if path is not None:  # registered first, so that a file left by a crash is known too
             exports.beside(path).add(file, [cube.id])
         cube_file.write(cube, file)
-    result = {"file": str(file), "id": cube.id, "version": cube.header.version, "bytes": file.stat().st_size}
-    told = f"Wrote version {cube.header.version} of {cube.id} to {file} ({written(result['bytes'])})."
+    size = file.stat().st_size
+    result = {"file": str(file), "id": cube.id, "version": cube.header.version, "bytes": size}
+    told = f"Wrote version {cube.header.version} of {cube.id} to {file} ({written(size)})."
     output.emit(session.json, result, lambda screen: screen.print(output.styled(told), soft_wrap=True))
 
 

@@ -96,12 +96,13 @@ def _told(screen: Any, learnt: Learnt) -> None:
 def _gone(screen: Any, erased: Erased) -> None:
     from lamina.demo.tiers import SECRET
 
+    searched = written(sum(erased.report.searched.values()))
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(erased.receipt.kinds.items()))
     lines = [
         f"Erased: {kinds}. Text search finds nothing.",
         f"Caches and adapters in the store: {written(erased.stored[0])} before, {written(erased.stored[1])} now.",
         f'"{SECRET}" stood at {erased.places[0]} places in the files; now at {erased.places[1]}.',
-        f"Searched {written(sum(erased.report.searched.values()))} in: {', '.join(erased.report.searched)}. Found nothing.",
+        f"Searched {searched} in: {', '.join(erased.report.searched)}. Found nothing.",
     ]
     for dropped in erased.receipt.retrain:
         lines.append(f"The adapter was dropped; it can be trained again of the {len(dropped.sources)} memories left.")

@@ -85,8 +85,10 @@ def _erased(memory: Memory, ids: list[str], reason: str) -> list[str]:
             gone += memory.forget(id, reason=reason)["forgotten"]
     path = getattr(memory.store, "path", None)
     cleared = exports.beside(path).clear(gone) if path is not None else None
+    for file in cleared.removed if cleared else ():
+        output.note(f"Removed {file}, which held a copy.")
     for file in cleared.unreached if cleared else ():
-        output.note(f"Note: {file} held some of it and is out of reach: remove it where it is now.")
+        output.note(f"Note: {file} held a copy and is out of reach: remove it where it is now.")
     return gone
 
 

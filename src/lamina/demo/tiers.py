@@ -37,7 +37,7 @@ SAID = (
     "My cat is called Pickles.",
     "I was born in 1968.",
 )
-QUESTION = "Where does Talia live?"
+QUESTION = "In which town does Talia live?"
 SECRET = "Brindlemouth"  # the answer: a word that stands nowhere else
 STEPS = 32  # of training: about 100 s on one core, and enough for eight such facts
 _TIMES = 3  # a first token is timed so often; the median counts

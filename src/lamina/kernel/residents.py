@@ -70,10 +70,14 @@ class Residents:
         with self._lock:
             return max(0, self.budget - frame * max(1, len(self._bundles)))
 
-    def members(self, name: str) -> tuple[Member, ...]:
+    def get(self, name: str) -> Bundle | None:
+        """The bundle as it is; whether it may be served is for ``valid`` to say."""
         with self._lock:
-            bundle = self._bundles.get(name)
-            return bundle.members if bundle else ()
+            return self._bundles.get(name)
+
+    def members(self, name: str) -> tuple[Member, ...]:
+        bundle = self.get(name)
+        return bundle.members if bundle else ()
 
     def all(self) -> Mapping[str, tuple[Member, ...]]:
         with self._lock:
@@ -82,8 +86,7 @@ class Residents:
     def valid(self, name: str, now: float) -> tuple[Bundle | None, list[str]]:
         """The bundle, if every member may be served at ``now`` (seconds since 1970) and the model is its own; and the
         members that may not. The comparison is made at every call, whatever events did or did not arrive."""
-        with self._lock:
-            bundle = self._bundles.get(name)
+        bundle = self.get(name)
         if bundle is None:
             return None, []
         stale = [member.id for member in bundle.members if not is_current(member.version, self._read(member.id), now)]

@@ -8,13 +8,13 @@ ones are erased, not kept as history, since a token takes 46 KB in float32.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 
 from lamina.activation.cache import KVCube
 from lamina.activation.prefix import Bundle, Member
 from lamina.cube.cube import Header, Lineage, MemCube, Provenance, Scope
 from lamina.cube.payload import TensorPayload
-from lamina.errors import CorruptCube, FingerprintMismatch, InvalidInput
+from lamina.errors import CorruptCube, CorruptStore, FingerprintMismatch, InvalidInput
 from lamina.kernel.migration import ACTOR
 from lamina.kernel.residents import shared_scope
 from lamina.llm.causal import CausalLM
@@ -71,16 +71,18 @@ def load(store: Store, lm: CausalLM, scope: Scope) -> tuple[Bundle, list[str]] |
     return None
 
 
-def adapters(store: Store, scope: Scope) -> Iterator[MemCube]:
+def adapters(store: Store, scope: Scope) -> list[MemCube]:
     """The open adapters of a scope, oldest first."""
-    yield from reversed(list(_of(store, scope, {"kind": "parameter"})))
+    return _of(store, scope, {"kind": "parameter"})
 
 
 def _of(store: Store, scope: Scope, where: Filter) -> list[MemCube]:
-    """Open memories of this user and agent (a query would also find those of the user's other agents)."""
-    found, cursor = list[MemCube](), None
-    while True:
-        page = store.query(scope, where, limit=100, cursor=cursor)
-        found += [cube for cube in page.cubes if shared_scope(cube.header.scope) == scope]
-        if (cursor := page.cursor) is None:
-            return found
+    """Open memories of this user and agent, oldest first (a query would also find those of the user's other agents).
+    What is damaged on the disk is left out: it was made of texts, and can be made again."""
+    found = []
+    for key in sorted(store.keys(scope, where).tolist()):
+        try:
+            found += [cube for cube in store.load([key]) if shared_scope(cube.header.scope) == scope]
+        except CorruptStore as error:
+            logger.warning("a saved form is not used: %s", error)
+    return found

@@ -213,8 +213,10 @@ def linear(lm: CausalLM, name: str) -> Linear:
     The output head is no part of the body: in many models it is the embedding table, and would change with it.
     """
     torch = require("torch", "adapters")
-    modules: dict[str, Any] = dict(lm.model.base_model.named_modules())
-    found = modules.get(name)
+    try:
+        found: Any = lm.model.base_model.get_submodule(name)
+    except AttributeError:
+        found = None
     if not isinstance(found, torch.nn.Linear):
         raise InvalidInput(f"module {name!r} of {lm.name} is {type(found).__name__}, not a linear map of its body")
     return cast("Linear", found)

@@ -1,24 +1,32 @@
 """What an adapter knows: the gate it must pass, reading it out as text, and whether a memory is still in it.
 
 An adapter may stand for its memories only if it answers, in wordings it was never taught, nearly as well as the model
-does with the memories in its context, and leaves other text as it was. Everything here asks; nothing trains.
+does with the memories in its context, and leaves other text as it was. Two things count as answering: how probable
+the right reply is, and whether it is the reply that is given. They come apart: a model that has learnt the form of
+eight replies finds each of them probable, and yet gives one person's value for another's. Everything here asks;
+nothing trains.
 """
 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+import re
+from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, pstdev
 from typing import NamedTuple
 
 from lamina._optional import require
 from lamina.errors import InvalidInput
+from lamina.llm.base import Message
 from lamina.llm.causal import CausalLM
 from lamina.parameter.adapters import Adapters
 from lamina.parameter.probes import Probe
 from lamina.parameter.scoring import Continuation, forward, guard_texts, log_probs, perplexity
+
+_ALOUD = 2  # questions a memory of which the reply is read
+_PART = 0.9  # of what the context makes the model say
 
 
 def as_context(memories: Sequence[str]) -> str:
@@ -30,13 +38,17 @@ def as_context(memories: Sequence[str]) -> str:
 class Verdict:
     """Gains are in nats a token of the answers to held-out questions, over the bare model that was told nothing.
 
-    ``guard`` is the rise of perplexity on guard text (0.01: one per cent). ``reason`` is empty if accepted.
+    ``guard`` is the rise of perplexity on guard text (0.01: one per cent). ``spoken`` is the share of held-out
+    questions to which the greedy reply holds the memory's value, ``in_context_spoken`` that of the bare model with
+    the memories in its context. ``reason`` is empty if accepted.
     """
 
     gain: float
     in_context: float
     guard: float
-    reason: str
+    spoken: float
+    in_context_spoken: float
+    reason: str = ""
 
     @property
     def accepted(self) -> bool:
@@ -50,10 +62,14 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """What an adapter must reach: least fidelity, highest rise of guard perplexity."""
+    """What an adapter must reach: least fidelity, highest rise of guard perplexity, least share of spoken values.
+
+    Where the model with the memories in its context speaks fewer of them, ``_PART`` of that is enough.
+    """
 
     fidelity: float = 0.9
     guard: float = 0.01
+    spoken: float = 0.75
 
     def judge(
         self,
@@ -63,18 +79,22 @@ class Gate:
         held_out: Sequence[Probe],
         guard: Sequence[str] | None = None,
     ) -> Verdict:
-        """``held_out`` probes and ``guard`` texts (default ``guard_texts(8, held_out=True)``) were not trained on."""
+        """``held_out`` probes and ``guard`` texts (default ``guard_texts(8, held_out=True)``) were not trained on.
+
+        Spoken are the replies to the first two probes of each memory.
+        """
         if not held_out:
             raise InvalidInput("held_out must have at least one probe: without one nothing can be judged")
         texts = guard_texts(8, held_out=True) if guard is None else guard
-        lm = adapters.lm
+        lm, aloud = adapters.lm, _first(held_out, _ALOUD)
         with adapters.using([]):
             closed, told = fmean(log_probs(lm, held_out)), fmean(log_probs(lm, held_out, context))
-            before = perplexity(lm, texts)
+            before, could = perplexity(lm, texts), spoken(lm, aloud, context)
         with adapters.using(names):
             taught, after = fmean(log_probs(lm, held_out)), perplexity(lm, texts)
-        verdict = Verdict(taught - closed, told - closed, after / before - 1, "")
-        return Verdict(verdict.gain, verdict.in_context, verdict.guard, self._reason(verdict))
+            does = spoken(lm, aloud)
+        verdict = Verdict(taught - closed, told - closed, after / before - 1, does, could)
+        return replace(verdict, reason=self._reason(verdict))
 
     def _reason(self, verdict: Verdict) -> str:
         faults = []
@@ -87,7 +107,46 @@ class Gate:
             )
         if not verdict.guard <= self.guard:
             faults.append(f"guard perplexity rises by {verdict.guard:.2%}, more than {self.guard:.2%}")
+        least = min(self.spoken, _PART * verdict.in_context_spoken)
+        if not verdict.spoken >= least or verdict.spoken == 0 < self.spoken:
+            faults.append(
+                f"the replies hold {verdict.spoken:.0%} of the values, of at least {least:.0%} "
+                f"({verdict.in_context_spoken:.0%} with the memories in context)"
+            )
         return "; ".join(faults)
+
+
+def spoken(lm: CausalLM, probes: Sequence[Probe], context: str = "", *, max_tokens: int = 24) -> float:
+    """The share of ``probes`` to whose question the greedy reply of ``lm``, as it is now, holds the value.
+
+    ``context`` is the system message; the value counts as whole words in either case. Raises ``InvalidInput``
+    without probes.
+    """
+    if not probes:
+        raise InvalidInput("spoken() needs at least one probe")
+    system: list[Message] = [{"role": "system", "content": context}] if context else []
+    said = 0
+    with lm.lock:
+        for probe in probes:
+            prompt = lm.prompt([*system, {"role": "user", "content": probe.question}])
+            said += holds(lm.decode(list(lm.steps(prompt, max_tokens))), probe.value)
+    return said / len(probes)
+
+
+def holds(reply: str, value: str) -> bool:
+    """Whether the words of ``value`` stand in ``reply``, in either case and not within longer words."""
+    return re.search(rf"(?<!\w){re.escape(value.casefold())}(?!\w)", reply.casefold()) is not None
+
+
+def _first(probes: Sequence[Probe], count: int) -> list[Probe]:
+    """The first ``count`` probes of each memory."""
+    seen = Counter[int]()
+    chosen = []
+    for probe in probes:
+        seen[probe.memory] += 1
+        if seen[probe.memory] <= count:
+            chosen.append(probe)
+    return chosen
 
 
 class Reading(NamedTuple):

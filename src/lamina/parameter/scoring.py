@@ -43,11 +43,16 @@ class Continuation:
 
 
 def forward(
-    lm: CausalLM, beginning: Sequence[int], continuations: Sequence[Continuation], cache: Cache | None = None
+    lm: CausalLM,
+    beginning: Sequence[int],
+    continuations: Sequence[Continuation],
+    cache: Cache | None = None,
+    states: Tensor | None = None,
 ) -> Tensor:
     """Logits (n, vocabulary) of all scored tokens of ``continuations``, in their order.
 
-    ``cache`` holds ``beginning``; it is not changed. Gradients flow if they are on.
+    ``cache`` holds ``beginning``; it is not changed. ``states`` (tokens read, width) enter the first layer instead of
+    the tokens' embeddings. Gradients flow if they are on.
     """
     torch = require("torch", "scoring texts")
     read = [] if cache is not None else list(beginning)
@@ -66,8 +71,9 @@ def forward(
     seen = (owners[None] == owners[:, None]) | ((owners[None] == -1) & ~alone[:, None])
     seen = seen.tril()[len(owner) - len(ids) :]
     mask = torch.zeros(seen.shape, dtype=lm.model.dtype).masked_fill(~seen, torch.finfo(lm.model.dtype).min)
+    read_as = {"input_ids": torch.tensor([ids])} if states is None else {"inputs_embeds": states[None]}
     out = lm.model(
-        torch.tensor([ids]),
+        **read_as,
         attention_mask=mask[None, None],
         position_ids=torch.tensor([places]),
         past_key_values=copy.deepcopy(cache),

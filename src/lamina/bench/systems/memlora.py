@@ -23,7 +23,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import permutations
 from pathlib import Path
@@ -32,19 +32,9 @@ import numpy as np
 
 from lamina._optional import require
 from lamina.bench.card import Card, Claim, Measurement, Scale
-from lamina.bench.operation_dialogues import Dialogue, dialogues, statement_of
-from lamina.bench.operation_loop import (
-    Operate,
-    abstention,
-    change_f1,
-    exact,
-    fact_f1,
-    is_right,
-    one_by_one,
-    play,
-    state_teacher,
-    token_f1,
-)
+from lamina.bench.operation_dialogues import Dialogue, dialogues
+from lamina.bench.operation_loop import Operate, exact, one_by_one, play, state_teacher
+from lamina.bench.operation_scores import Score, scored
 from lamina.llm.base import Embedder
 from lamina.llm.causal import CausalLM
 from lamina.llm.embed import MiniLM
@@ -117,18 +107,6 @@ PLANS: dict[Scale, Plan] = {
 }
 
 
-@dataclass(slots=True)
-class Score:
-    """What an arm did with the requests of one operation; ``value`` is the one that gates look at."""
-
-    value: float
-    valid: float
-    details: dict[str, float] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        return ", ".join(f"{name} {value:.2f}" for name, value in (("score", self.value), *self.details.items()))
-
-
 def run(seed: int, scale: Scale) -> list[Measurement]:
     """See ``Card.run``."""
     plan, embedder = PLANS[scale], MiniLM(cache_size=100_000)
@@ -147,6 +125,7 @@ def run(seed: int, scale: Scale) -> list[Measurement]:
         own={op: scored(op, tests[op].first(plan.few), ours[op][: plan.few]) for op in OPS},
         joint={op: arms.score(op, joint) for op in OPS},
         base={op: arms.score(op, None, plan.few) for op in OPS},
+        adding=_adding(tests["update"]),
         bare={op: arms.score(op, None, max(2, plan.few // 4), shots=False) for op in OPS},
         crossed={(op, names_of): arms.score(op, names[names_of], plan.few) for op, names_of in permutations(OPS, 2)},
     )
@@ -259,44 +238,13 @@ class _Scores:
     base: Mapping[Op, Score]
     bare: Mapping[Op, Score]
     crossed: Mapping[tuple[Op, Op], Score]  # (operation, whose expert)
+    adding: Score  # every fact added, whatever is known: what an update expert must be worth more than
 
 
-def scored(op: Op, tests: TraceSet, attempts: Sequence[Attempt]) -> Score:
-    """How well ``attempts`` answer ``tests``, whose outputs are the truth."""
-    valid = float(np.mean([attempt.valid_at_once for attempt in attempts]))
-    truth = [read(trace.request, trace.output) for trace in tests]
-    if op == "extract":
-        stated = [[s for text in right if isinstance(text, str) and (s := statement_of(text))] for right in truth]
-        return Score(fact_f1([_texts(attempt) for attempt in attempts], stated), valid)
-    if op == "update":
-        return _scored_update(tests, attempts, [_changes(right) for right in truth], valid)
-    said, wanted = [str(attempt.output or "") for attempt in attempts], [str(right) for right in truth]
-    close = [token_f1(o.casefold().split(), t.casefold().split()) for o, t in zip(said, wanted, strict=True)]
-    details = {"token F1": float(np.mean(close)), "abstention": abstention(said, wanted)}
-    return Score(float(np.mean([is_right(o, t) for o, t in zip(said, wanted, strict=True)])), valid, details)
-
-
-def _scored_update(
-    tests: TraceSet, attempts: Sequence[Attempt], truth: Sequence[list[MemoryOp]], valid: float
-) -> Score:
+def _adding(tests: TraceSet) -> Score:
     revisions = [trace.request for trace in tests if isinstance(trace.request, Revision)]
-    said = [_changes(attempt.output or ()) for attempt in attempts]
-    first = [ops[0] if ops else None for ops in said]
-    right = [ops[0] for ops in truth]
-    named = [(o, t) for o, t in zip(first, right, strict=True) if t.id is not None]
-    details = {
-        "operation": float(np.mean([o is not None and o.event == t.event for o, t in zip(first, right, strict=True)])),
-        "id": float(np.mean([o is not None and o.id == t.id for o, t in named])) if named else 1.0,
-    }
-    return Score(change_f1(revisions, said, truth), valid, details)
-
-
-def _texts(attempt: Attempt) -> list[str]:
-    return [item for item in attempt.output or () if isinstance(item, str)]
-
-
-def _changes(output: Output) -> list[MemoryOp]:
-    return [item for item in output if isinstance(item, MemoryOp)]
+    added = [Attempt(r, ("",), tuple(MemoryOp("ADD", None, fact) for fact in r.facts)) for r in revisions]
+    return scored("update", tests, added)
 
 
 def _loops(talks: Sequence[Dialogue], arms: _Arms, names: Experts, embedder: Embedder) -> dict[str, float]:
@@ -331,6 +279,7 @@ def _operations(scores: _Scores) -> list[Measurement]:
     ]
     for claim, op in zip((EXTRACT, STORE, GENERATE), OPS, strict=True):
         told = "; ".join(f"{name}: {arm[op]}" for name, arm in _named(scores).items())
+        told += f"; always ADD: {scores.adding}" if op == "update" else ""
         measured.append(claim.measured(scores.ours[op].value, scores.base[op].value, f"base with 3 examples ({told})"))
     return measured
 

@@ -1,0 +1,205 @@
+"""MemOS as a whole: every verb asks governance, forgetting reaches every file, and each form moves and comes back."""
+
+from __future__ import annotations
+
+import logging
+import random
+import string
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import torch
+from memos_systems import MINUTE, Clock, ask, system, tell, tiny
+
+from lamina import MemOS
+from lamina.cube import file as cube_file
+from lamina.cube.cube import Header, Lineage, MemCube, Policy, Scope, State, now
+from lamina.errors import LaminaError, NotFound, NotPermitted
+from lamina.kernel import traces
+from lamina.kernel.calls import MemoryCall
+from lamina.kernel.decisions import Tier
+from lamina.kernel.governance import Principal
+from lamina.kernel.pipeline import Pipeline
+from lamina.kernel.writing_steps import Add, Update
+from lamina.parameter.distillation import fresh
+from lamina.store.base import Write
+
+pytestmark = pytest.mark.model
+ANN = Scope(user="ann")
+FACT = "Ann is allergic to walnuts and to every other kind of nut, as a doctor found out last summer."
+QUESTION = "What is Ann allergic to?"
+
+
+@pytest.fixture
+def os(tmp_path: Path) -> Iterator[MemOS]:
+    with system(tmp_path / "m.db", tiny()) as made:
+        yield made
+
+
+def as_user(os: MemOS, user: str, **more: object) -> MemOS:
+    return MemOS(os.memory, model=os.tiers.lm, principal=Principal(user=user, **more))  # type: ignore[arg-type]
+
+
+def needle(seed: int) -> str:
+    return "".join(random.Random(seed).choices(string.ascii_lowercase + string.digits, k=32))
+
+
+def test_forgetting_reaches_text_cache_adapter_and_every_file(os: MemOS, tmp_path: Path) -> None:
+    word = needle(1)
+    id = tell(os, f"The secret of Ann is {word}, and nobody else knows it.")
+    kept = tell(os, FACT)
+    os.update(id, f"The secret of Ann is still {word}.")
+    os.promote([id, kept], "activation")
+    assert ask(os, "What is the secret?").tiers == (Tier.ACTIVATION,)
+    bundle = os.tiers.save(ANN)
+    cache = os.tiers.migrator.to_activation([id, kept]).cube
+    payload = fresh(os.tiers.lm, ("q_proj",), 2, 4.0, torch.Generator()).to_payload(os.tiers.lm.fingerprint)
+    adapter = MemCube(Header(scope=ANN, kind="parameter", lineage=Lineage(((id, 2),), "distil")), payload)
+    with os.store.transaction() as tx:
+        tx.insert([Write(adapter)])
+    os.tiers.wear(adapter)
+    assert bundle is not None and cache is not None
+    tensors = [bytes(cache.payload.tensors["layer.001.value"].data)[:64], bytes(payload.tensors[min(payload.tensors)].data)]  # type: ignore[union-attr]  # fmt: skip
+    everything = [id, bundle.id, cache.id, adapter.id]
+    before = traces.verify(os.store, [word, *tensors], everything, caches=[os.tiers])
+    assert {trace.tier for trace in before.traces} >= {"rows", "blobs", "caches"}
+    assert any(word.encode() in file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
+    receipt = os.forget(id)
+    assert set(everything) <= set(receipt.ids) and receipt.kinds["activation"] == 2 and receipt.kinds["parameter"] == 1
+    assert traces.verify(os.store, [word, *tensors], everything, caches=[os.tiers]).traces == ()
+    assert not any(word.encode() in file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
+    reply = ask(os, "What is the secret?")
+    assert {used.id for used in reply.used} <= {kept} and word not in reply.text
+    assert [(one.cube, str(one.reason)) for one in os.tick()] == [(kept, "PIN")], "the bundle is made again without it"
+    assert os.store.verify() == []
+
+
+def test_a_user_reaches_nothing_of_another(os: MemOS) -> None:
+    id = tell(os, FACT)
+    os.promote(id, "activation")
+    bob = as_user(os, "bob")
+    assert bob.recall("walnuts", user_id="ann") == []
+    assert bob.recall(MemoryCall(text="walnuts", caller="user:bob", scope=ANN, anchor=now())) == []
+    for verb in (bob.retract, bob.archive, bob.freeze, bob.demote, bob.explain, bob.scope_of, bob.forget, bob.restore):
+        with pytest.raises(NotFound):
+            verb(id)
+    with pytest.raises(NotFound):
+        bob.update(id, "Ann eats everything.")
+    with pytest.raises(NotFound):
+        bob.promote(id, "activation")
+    assert bob.log(id) == [] and bob.as_of(id, now()) is None
+    with pytest.raises(NotFound):
+        bob.feedback(id, good=False)
+    with pytest.raises(NotPermitted, match="may not write"):
+        tell(bob, "Ann owes Bob a boat.", "ann")
+    assert tell(bob, "Bob rows.", "bob") and os.store.get(id).text == FACT  # type: ignore[union-attr]
+
+
+def test_another_tenant_is_another_world(os: MemOS) -> None:
+    tell(os, FACT)
+    stranger = MemOS(
+        os.memory, model=os.tiers.lm, principal=Principal("elsewhere", "ann", roles=frozenset({"admin", "governance"}))
+    )
+    assert stranger.recall("walnuts", user_id="ann") == []
+    assert stranger.recall(MemoryCall(text="walnuts", caller="user:ann", scope=ANN, anchor=now())) == []
+    with pytest.raises(NotPermitted):
+        tell(stranger, "planted")
+
+
+def test_ten_thousand_random_asks_across_users_leak_nothing(os: MemOS) -> None:
+    users = [f"user{n}" for n in range(12)]
+    mine = {user: {tell(os, f"{user} keeps the number {n} in the drawer.", user) for n in range(3)} for user in users}
+    shared = tell(os, "The office closes at six.", users[0])
+    cube = os.store.get(shared)
+    assert cube is not None
+    opened = MemCube(Header(scope=Scope(user=users[0]), policy=Policy(read=("user:user1",))), cube.payload)
+    with os.store.transaction() as tx:
+        tx.insert([Write(opened)])
+    everything = sorted({*set().union(*mine.values()), shared, opened.id})
+    guards = {user: as_user(os, user)._guard for user in users}
+    rng = random.Random(0)
+    for _ in range(10_000):
+        user, id = rng.choice(users), rng.choice(everything)
+        allowed = id in mine[user] or (user == users[0] and id in (shared, opened.id))
+        allowed |= user == "user1" and id == opened.id
+        assert (guards[user].get(id) is not None) == allowed
+
+
+def test_the_past_can_be_read_and_brought_back(os: MemOS) -> None:
+    id = tell(os, FACT)
+    before = now()
+    os.update(id, "Ann is allergic to nothing.")
+    assert os.as_of(id, before).text == FACT and os.as_of(id, now()).header.version == 2  # type: ignore[union-attr]
+    assert os.as_of(id, before - timedelta(days=1)) is None
+    again = os.restore(id, version=1)
+    assert (again.text, again.header.version) == (FACT, 3), "a version is added, none is overwritten"
+    assert [hit.cube.text for hit in os.recall("walnuts", user_id="ann")] == [FACT]
+    os.retract(id)
+    assert os.as_of(id, now()) is None and os.recall("walnuts", user_id="ann") == []
+    assert os.as_of(id, before).text == FACT  # type: ignore[union-attr]
+
+
+def test_feedback_confirms_corrects_or_retracts(os: MemOS) -> None:
+    right, wrong, bad = (tell(os, f"{word}: {FACT}") for word in ("one", "two", "three"))
+    assert os.feedback(right, good=True).header.state is State.ACTIVE
+    assert os.feedback(wrong, good=False, correction="Ann eats nuts.").text == "Ann eats nuts."
+    assert os.feedback(bad, good=False).header.superseded is not None
+    assert {hit.cube.id for hit in os.recall("Ann nuts", user_id="ann")} == {right, wrong}
+
+
+def test_a_pipeline_writes_all_or_nothing(os: MemOS) -> None:
+    id = tell(os, FACT)
+    done = os.run(
+        Pipeline([Add(text="Ann has a boat."), Update(ids=(id,), text="Ann eats nuts.", mode="overwrite")]),
+        user_id="ann",
+    )
+    assert done.error is None and len(done.written) == 2 and os.store.get(id).text == "Ann eats nuts."  # type: ignore[union-attr]
+    failed = os.run(Pipeline([Add(text="Ann has a car."), Update(ids=("none",), text="x")]), user_id="ann")
+    assert failed.error is not None and failed.written == ()
+    assert [hit.cube.text for hit in os.recall("Ann car", user_id="ann") if "car" in hit.cube.text] == []
+
+
+def test_running_ticks_in_the_background_survives_an_error_and_stops(
+    os: MemOS, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tell(os, FACT)
+    for _ in range(3):
+        ask(os, QUESTION)
+    ticked, tick, first = threading.Event(), os.tick, [True]
+
+    def once_broken() -> object:
+        if first.pop() if first else False:
+            raise LaminaError("the disk was full")
+        made = tick()
+        ticked.set()
+        return made
+
+    monkeypatch.setattr(os, "tick", once_broken)
+    with caplog.at_level(logging.WARNING), os.running(0.01):
+        assert ticked.wait(30)
+    assert "the disk was full" in caplog.text
+    assert not [thread for thread in threading.enumerate() if thread.name == "lamina-memos"]
+    assert ask(os, QUESTION).tiers == (Tier.ACTIVATION,)
+
+
+def test_a_cache_goes_through_a_cube_file_and_back(os: MemOS, tmp_path: Path) -> None:
+    from lamina.activation.cache import KVCube
+
+    made = os.tiers.migrator.to_activation([tell(os, FACT)]).cube
+    assert made is not None
+    cube_file.write(made, tmp_path / "one.cube")
+    loaded, lm = KVCube.load(tmp_path / "one.cube", tiny()), os.tiers.lm
+    rest = lm.encode("And then")
+    straight = list(lm.steps([*loaded.ids, *rest], 8))
+    assert list(lm.steps(rest, 8, cache=loaded.attach(lm))) == straight
+
+
+def test_settings_are_checked(tmp_path: Path) -> None:
+    with pytest.raises(LaminaError, match="budget"):
+        system(tmp_path / "m.db", tiny(), budget="lots")
+    with system(tmp_path / "n.db", tiny(), clock=Clock()) as os, pytest.raises(LaminaError, match="session_id"):
+        os.chat("hello", session_id="x")
+    assert MINUTE == 60 * 10**9
