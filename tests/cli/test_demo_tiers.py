@@ -45,6 +45,7 @@ def untrained(loaded: CausalLM, monkeypatch: pytest.MonkeyPatch) -> Callable[[Ve
         monkeypatch.setattr(migration, "distill", distill)
         monkeypatch.setattr(Gate, "judge", lambda *_, **__: given)
         monkeypatch.setattr(tiers, "_TIMES", 1)
+        monkeypatch.setattr(tiers, "_WORDS", 14)
 
     return verdict
 

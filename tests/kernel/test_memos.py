@@ -62,7 +62,8 @@ def test_forgetting_reaches_text_cache_adapter_and_every_file(os: MemOS, tmp_pat
         tx.insert([Write(adapter)])
     os.tiers.wear(adapter)
     assert bundle is not None and cache is not None
-    tensors = [bytes(cache.payload.tensors["layer.001.value"].data)[:64], bytes(payload.tensors[min(payload.tensors)].data)]  # type: ignore[union-attr]  # fmt: skip
+    values = cache.payload.tensors["layer.001.value"].data  # type: ignore[union-attr]
+    tensors = [bytes(values)[:64], bytes(payload.tensors[min(payload.tensors)].data)]
     everything = [id, bundle.id, cache.id, adapter.id]
     before = traces.verify(os.store, [word, *tensors], everything, caches=[os.tiers])
     assert {trace.tier for trace in before.traces} >= {"rows", "blobs", "caches"}

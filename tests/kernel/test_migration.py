@@ -98,7 +98,7 @@ def test_a_form_of_an_old_version_is_not_loaded(os: MemOS, ids: list[str]) -> No
     moved = migrator.to_activation(ids)
     assert moved.cube is not None
     os.update(ids[1], "Pavel Drost is allergic to cashews.")
-    with pytest.raises(InvalidInput, match="no longer current|no open activation"):
+    with pytest.raises(InvalidInput, match=r"no longer current|no open activation"):
         migrator.cache(moved.cube.id)
     assert [one.text for one in migrator.sources(moved.cube.id)] == FACTS
     os.forget(ids[1])

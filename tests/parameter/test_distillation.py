@@ -61,7 +61,7 @@ def test_the_loss_and_its_gradient_are_those_of_the_definition(lm: CausalLM, cut
         apart = torch.cat([lumped(teacher, rows) for teacher, (rows, _) in zip(told, given, strict=True)]).mean()
         missed = -torch.cat([rows.gather(1, tokens[:, None])[:, 0] for rows, tokens in given]).mean()
         moved = lumped(bare, lm.model(piece).logits[0, :-1].log_softmax(-1)).mean()
-        expected = apart + 1.0 * missed + moved
+        expected = apart + 1.0 * missed + 4.0 * moved
         wanted = torch.autograd.grad(expected, lora.parameters)
     finally:
         for handle in handles:

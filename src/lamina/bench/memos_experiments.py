@@ -18,11 +18,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from lamina._optional import require
 from lamina.activation.cache import KVCube
 from lamina.activation.prefix import continuation
+from lamina.activation.storage import Form
 from lamina.cube import file as cube_file
 from lamina.cube.cube import Header, MemCube
 from lamina.llm.base import Message
@@ -31,9 +32,6 @@ from lamina.llm.causal import CausalLM
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from lamina.activation.storage import Form
-
-GENERATED = 32  # greedy tokens compared
 _NAMES = ("Ilvane", "Corrik", "Maren", "Tobit", "Yselle", "Dorran", "Philene", "Castor", "Wenna", "Ruvik")
 _PLACES = ("Brindlemouth", "Oskarsund", "Tarn Hollow", "Vellmere", "Quay Street", "the mill at Dunsmoor")
 _THINGS = ("a red kayak", "two beehives", "a brass telescope", "an old piano", "a grey parrot", "eleven chess boards")
@@ -102,8 +100,9 @@ class Cell:
         return self.build / saved if saved > 0 else float("inf")
 
 
-def measure_cell(lm: CausalLM, seed: int, memory: int, query: int, repeats: int, replies: int = 1) -> Cell:
-    """Time to the first token and equality of ``replies``, ``memory`` tokens remembered, ``query`` asked."""
+def measure_cell(lm: CausalLM, seed: int, memory: int, query: int, repeats: int, replies: int, tokens: int) -> Cell:
+    """Time to the first token and equality of ``replies``, of ``tokens`` tokens, ``memory`` tokens
+    remembered, ``query`` asked."""
     texts = memory_of(lm, seed, memory)
     prefix, rest = continuation(lm, texts, question(texts, query, lm))
     start = time.perf_counter()
@@ -119,8 +118,8 @@ def measure_cell(lm: CausalLM, seed: int, memory: int, query: int, repeats: int,
 
     far, near = as_text(), as_cache()  # warm, both
     timing = interleaved(as_text, as_cache, repeats)
-    whole = list(lm.steps([*prefix, *rest], GENERATED))
-    same = min(agreement(whole, list(lm.steps(rest, GENERATED, cache=cube.attach(lm)))) for _ in range(replies))
+    whole = list(lm.steps([*prefix, *rest], tokens))
+    same = min(agreement(whole, list(lm.steps(rest, tokens, cache=cube.attach(lm)))) for _ in range(replies))
     return Cell(
         prefix=len(prefix),
         query=len(rest),
@@ -175,23 +174,25 @@ class FormResult:
     nbytes: int
 
 
-def measure_form(lm: CausalLM, seed: int, memory: int, form: Form, folder: Path) -> FormResult:
-    """Keep the cube of ``memory`` tokens as a ``.cube`` file, load it, answer with it."""
+def measure_forms(lm: CausalLM, seed: int, memory: int, folder: Path, tokens: int) -> list[FormResult]:
+    """Keep the cube of ``memory`` tokens as a ``.cube`` file in each form, load it, answer with ``tokens`` tokens."""
     texts = memory_of(lm, seed, memory)
     prefix, rest = continuation(lm, texts, question(texts, 20, lm))
     cube = KVCube.build(lm, prefix)
-    payload = cube.to_payload(form)
-    path = folder / f"{form}.cube"
-    cube_file.write(MemCube(Header(kind="activation", access=("activation",)), payload), path)
-    loaded = KVCube.load(path, lm)
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        KVCube.load(path, lm)
-        times.append(time.perf_counter() - start)
-    exact = list(lm.steps(rest, GENERATED, cache=cube.attach(lm)))
-    kept = list(lm.steps(rest, GENERATED, cache=loaded.attach(lm)))
-    return FormResult(form, agreement(exact, kept), 1e3 * median(times), payload.nbytes)
+    exact = list(lm.steps(rest, tokens, cache=cube.attach(lm)))
+    found = []
+    for form in get_args(Form):
+        payload = cube.to_payload(form)
+        path = folder / f"{form}.cube"
+        cube_file.write(MemCube(Header(kind="activation", access=("activation",)), payload), path)
+        times = []
+        for _ in range(4):  # the first one warms
+            start = time.perf_counter()
+            loaded = KVCube.load(path, lm)
+            times.append(time.perf_counter() - start)
+        kept = list(lm.steps(rest, tokens, cache=loaded.attach(lm)))
+        found.append(FormResult(form, agreement(exact, kept), 1e3 * median(times[1:]), payload.nbytes))
+    return found
 
 
 _CHILD = """

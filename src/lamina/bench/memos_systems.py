@@ -88,9 +88,10 @@ class _Recorder:
         return decided
 
 
-def sampled_answers(lm: CausalLM, seed: int, calls: int, samples: int, *, share: float = 0.012) -> tuple[int, int]:
-    """Of ``samples`` calls of a Zipf trace: how many replies over the bundle of the moment are, id by id, those over
-    its texts; how many were asked. The bundle is revised from sample to sample, never built for the occasion."""
+def sampled_answers(lm: CausalLM, seed: int, calls: int, samples: int, *, share: float) -> tuple[int, int]:
+    """Of ``samples`` calls of a Zipf trace: how many replies over the bundle of the moment (``share`` of all
+    bytes) are, id by id, those over its texts; how many were asked. The bundle is revised from sample to sample,
+    never built for the occasion."""
     trace, costs = tier_traces.zipf(seed, calls), Costs()
     recorder = _Recorder(heat_policy(costs))
     tier_simulation.run(trace, recorder, costs, tier_simulation.budget_for(trace, share))
@@ -139,7 +140,7 @@ class Moved:
     stale: int
 
 
-def move_and_forget(lm: CausalLM, seed: int, folder: Path, *, accesses: int, updates: int) -> Moved:
+def move_and_forget(lm: CausalLM, seed: int, folder: Path, *, accesses: int, updates: int, tokens: int) -> Moved:
     """Text, cache, kept in the store, ``.cube`` file, new process; then forgetting, tenants and updates."""
     word = "".join(random.Random(seed).choices(string.ascii_lowercase + string.digits, k=32))
     with MemOS(Memory(folder / "memory.db", embedder=WordVectors()), model=lm) as system:
@@ -152,8 +153,8 @@ def move_and_forget(lm: CausalLM, seed: int, folder: Path, *, accesses: int, upd
         cube_file.write(cube, folder / "memory.cube")
         asked = [{"role": "user", "content": _QUESTION.format("Ilvane")}]
         prefix, rest = continuation(lm, texts, asked)  # type: ignore[arg-type]
-        here = list(lm.steps([*prefix, *rest], experiments.GENERATED))
-        there = experiments.in_a_new_process(folder / "memory.cube", rest, experiments.GENERATED)
+        here = list(lm.steps([*prefix, *rest], tokens))
+        there = experiments.in_a_new_process(folder / "memory.cube", rest, tokens)
         (folder / "memory.cube").unlink()
         before = _holding(folder, word)
         system.forget(ids[-1])

@@ -68,14 +68,16 @@ def _forms(screen: Any, system: MemOS, facts: Any, fact: Any) -> tuple[Learnt, l
 def _table(screen: Any, rows: list[Served]) -> None:
     from rich.table import Table
 
-    table = Table("form", "first token", "read", "attached", "bytes", "fidelity", "answer")
+    table = Table("form", "first token", "read", "attached", "bytes", "fidelity", "right")
     for row in rows:
         fidelity = "" if row.fidelity is None else f"{row.fidelity:.3f}"
-        answer = output.styled(row.answer, "green" if row.knows else "yellow")
         size = written(row.nbytes) if row.nbytes else ""
         first = f"{1000 * row.first_token:.0f} ms"
-        table.add_row(row.form, first, f"{row.read}", f"{row.reused}", size, fidelity, answer)
+        table.add_row(row.form, first, f"{row.read}", f"{row.reused}", size, fidelity, "yes" if row.knows else "no")
     screen.print(table)
+    for row in rows:
+        answer = output.styled(f"   {row.form + ':':<12} {row.answer}", "green" if row.knows else "yellow")
+        screen.print(answer, soft_wrap=True)
 
 
 def _told(screen: Any, learnt: Learnt) -> None:
@@ -96,7 +98,8 @@ def _told(screen: Any, learnt: Learnt) -> None:
 def _gone(screen: Any, erased: Erased) -> None:
     from lamina.demo.tiers import SECRET
 
-    searched = written(sum(erased.report.searched.values()))
+    entries = ("rows", "caches")
+    searched = written(sum(size for tier, size in erased.report.searched.items() if tier not in entries))
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(erased.receipt.kinds.items()))
     lines = [
         f"Erased: {kinds}. Text search finds nothing.",

@@ -4,7 +4,7 @@ Teacher and student are one model. The teacher reads the memories as its system 
 serves all questions), the student wears the adapter and reads the question alone. Loss (MemOS, arXiv 2507.03724,
 names the path from plaintext to parameter; after "Learning by Distilling Context", arXiv 2209.15189):
 
-    KL(teacher || student) of answers + 1.0 cross-entropy of answers + 1.0 KL(base || student) of guard text
+    KL(teacher || student) of answers + 1.0 cross-entropy of answers + 4.0 KL(base || student) of guard text
 
 The guard text holds the model where it was on everything else. Teacher and base are kept as their 64 most probable
 tokens and the rest as one: a KL between these is a lower bound of the full one, at a 700th of the bytes.
@@ -45,7 +45,7 @@ _LAYER = re.compile(r"layers\.(\d+)\.")
 _LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 _BATCH = 8  # questions a step
 _WARMUP = 5  # steps
-_ANSWER, _GUARD = 1.0, 1.0  # weights of the second and third term of the loss
+_ANSWER, _GUARD = 1.0, 4.0  # weights of the second and third term of the loss
 
 
 @dataclass(frozen=True, slots=True)
