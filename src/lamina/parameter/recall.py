@@ -26,7 +26,6 @@ from lamina.parameter.probes import Probe
 from lamina.parameter.scoring import Continuation, forward, guard_texts, log_probs, perplexity
 
 _ALOUD = 2  # questions a memory of which the reply is read
-_PART = 0.9  # of what the context makes the model say
 
 
 def as_context(memories: Sequence[str]) -> str:
@@ -64,8 +63,7 @@ class Verdict:
 class Gate:
     """What an adapter must reach: least fidelity, highest rise of guard perplexity, least share of spoken values.
 
-    Where the bare model with the memories in its context speaks fewer of them, 0.9 of that is enough; an adapter that
-    speaks none never passes.
+    A model that uses its context badly excuses nothing: what it speaks then is reported, and the bar stays.
     """
 
     fidelity: float = 0.9
@@ -108,10 +106,9 @@ class Gate:
             )
         if not verdict.guard <= self.guard:
             faults.append(f"guard perplexity rises by {verdict.guard:.2%}, more than {self.guard:.2%}")
-        least = min(self.spoken, _PART * verdict.in_context_spoken)
-        if not verdict.spoken >= least or verdict.spoken == 0 < self.spoken:
+        if not verdict.spoken >= self.spoken:
             faults.append(
-                f"the replies hold {verdict.spoken:.0%} of the values, of at least {least:.0%} "
+                f"the replies hold {verdict.spoken:.0%} of the values, of at least {self.spoken:.0%} "
                 f"({verdict.in_context_spoken:.0%} with the memories in context)"
             )
         return "; ".join(faults)
