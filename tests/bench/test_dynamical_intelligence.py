@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lamina.bench import rhythm_crash
-from lamina.bench.rhythm_experiments import ARMS, Reads, order, retention, write
-from lamina.bench.rhythm_stream import CLASSES, SCOPE, Associator, extract, stream
+from lamina.bench.experiments import rhythm_crash
+from lamina.bench.experiments.rhythm_experiments import ARMS, Reads, order, retention, write
+from lamina.bench.experiments.rhythm_stream import CLASSES, SCOPE, Associator, extract, stream
 from lamina.bench.systems.dynamical_intelligence import (
     CARD,
     KILLED,
@@ -21,7 +21,7 @@ from lamina.bench.systems.dynamical_intelligence import (
 )
 from lamina.cube.cube import Header, MemCube
 from lamina.cube.payload import TextPayload
-from lamina.kernel.rhythm_baselines import PeriodicPolicy
+from lamina.kernel.rhythms.rhythm_baselines import PeriodicPolicy
 
 pytestmark = pytest.mark.model
 

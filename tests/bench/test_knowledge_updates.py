@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lamina.bench.knowledge_updates import (
+from lamina.bench.experiments.knowledge_updates import (
     BASELINES,
     CHANGED,
     NEARLY,
@@ -24,10 +24,10 @@ from lamina.bench.knowledge_updates import (
     measure,
     people,
 )
-from lamina.bench.standing_questions import QUESTIONS
-from lamina.bench.standing_sayings import COEXISTING, NEAR
+from lamina.bench.experiments.standing_questions import QUESTIONS
+from lamina.bench.experiments.standing_sayings import COEXISTING, NEAR
+from lamina.bench.experiments.update_sayings import SAYINGS
 from lamina.bench.synthetic import WordVectors
-from lamina.bench.update_sayings import SAYINGS
 
 HALVES: tuple[Half, ...] = ("development", "held-out")
 CROWD = people(0, 50, "held-out")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lamina.activation.cache import KVCube
-from lamina.bench import memos_experiments, memos_systems
+from lamina.bench.experiments import memos_experiments, memos_systems
 from lamina.bench.systems import memos
 from lamina.bench.systems.memos import CARD
 from lamina.llm.causal import CausalLM

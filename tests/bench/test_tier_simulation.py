@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lamina.bench import tier_optimum, tier_traces
-from lamina.bench.tier_simulation import BYTES_PER_TOKEN, budget_for, run
-from lamina.bench.tier_traces import Step, Trace, recorded
+from lamina.bench.experiments import tier_optimum, tier_traces
+from lamina.bench.experiments.tier_simulation import BYTES_PER_TOKEN, budget_for, run
+from lamina.bench.experiments.tier_traces import Step, Trace, recorded
 from lamina.errors import InvalidInput
-from lamina.kernel.baselines import FixedSet, LFUPolicy, LRUPolicy, MemosPolicy, NeverPromote
-from lamina.kernel.decisions import Budgets, Costs, Decision, Policy, Reason, Stats, Tier, decision
-from lamina.kernel.preload import CoUsePredictor
 from lamina.kernel.scheduling import HeatPolicy
+from lamina.kernel.tiering.baselines import FixedSet, LFUPolicy, LRUPolicy, MemosPolicy, NeverPromote
+from lamina.kernel.tiering.decisions import Budgets, Costs, Decision, Policy, Reason, Stats, Tier, decision
+from lamina.kernel.tiering.preload import CoUsePredictor
 
 COSTS = Costs(prefill=1.0, attend=0.01, generated=10)
 HEAT = HeatPolicy.measured(COSTS, min_resident=0)

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
+from lamina.bench.experiments.two_hop import SURNAME_ONLY, generate, measure
 from lamina.bench.synthetic import WordVectors
-from lamina.bench.two_hop import SURNAME_ONLY, generate, measure
 
 
 @pytest.mark.parametrize("seed", range(4))

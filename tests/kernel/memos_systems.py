@@ -11,8 +11,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from lamina import Memory, MemOS
 from lamina.bench.synthetic import WordVectors
-from lamina.kernel.decisions import DAY, Costs
 from lamina.kernel.scheduling import HeatPolicy
+from lamina.kernel.tiering.decisions import DAY, Costs
 from lamina.llm.causal import CausalLM
 
 MINUTE = 60 * 10**9

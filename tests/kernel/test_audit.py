@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from contracts.store import cube, insert, revise
 from lamina.cube.cube import now
 from lamina.errors import InvalidInput, NotFound
-from lamina.kernel import audit
-from lamina.kernel.audit import Head
+from lamina.kernel.governing import audit
+from lamina.kernel.governing.audit import Head
 from lamina.store.log import GENESIS, Chain, Row
 from lamina.store.sqlite import SqliteStore
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from lamina.cube.cube import Header, MemCube, Scope
 from lamina.cube.payload import TextPayload
 from lamina.errors import InvalidInput
-from lamina.kernel.calls import EARLIEST, LATEST, MemoryCall
+from lamina.kernel.reading.calls import EARLIEST, LATEST, MemoryCall
 from lamina.store.base import Write
 from lamina.store.filters import matches, parse
 from lamina.store.sqlite import SqliteStore

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lamina.bench.rhythm_experiments import open_tiers
-from lamina.bench.rhythm_stream import SCOPE, Associator, extract, stream
+from lamina.bench.experiments.rhythm_experiments import open_tiers
+from lamina.bench.experiments.rhythm_stream import SCOPE, Associator, extract, stream
 from lamina.cube.cube import Header, MemCube, Scope
 from lamina.errors import InvalidInput
-from lamina.kernel.consolidation import Observation, Tiers, read_clock
-from lamina.kernel.index_segments import Segments
-from lamina.kernel.parameter_consolidation import top_rows
 from lamina.kernel.rhythm import NestedRhythm, Tick
+from lamina.kernel.rhythms.consolidation import Observation, Tiers, read_clock
+from lamina.kernel.rhythms.index_segments import Segments
+from lamina.kernel.rhythms.parameter_consolidation import top_rows
 from lamina.store.sqlite import SqliteStore
 
 EVENTS = 576

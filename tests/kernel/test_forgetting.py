@@ -24,10 +24,11 @@ from lamina.cube import file as cube_file
 from lamina.cube.cube import Header, Lineage, MemCube, Provenance, Source, now
 from lamina.cube.payload import Fingerprint, TensorPayload
 from lamina.errors import CorruptStore, FrozenCube, InvalidInput
-from lamina.kernel import exports, lifecycle, traces
-from lamina.kernel.exports import ExportRegister
+from lamina.kernel import lifecycle
 from lamina.kernel.forgetting import Forgetting, reach
 from lamina.kernel.governance import Principal
+from lamina.kernel.governing import exports, traces
+from lamina.kernel.governing.exports import ExportRegister
 from lamina.store import snapshot
 from lamina.store.base import Edge, Write
 from lamina.store.index import IndexCache
@@ -228,7 +229,7 @@ def test_an_adapter_that_learned_it_is_told_apart_from_one_that_did_not(store: S
 CHILD = """
 import sys, time
 from pathlib import Path
-from lamina.kernel import exports
+from lamina.kernel.governing import exports
 from lamina.kernel.forgetting import Forgetting
 from lamina.store.sqlite import SqliteStore
 

@@ -22,7 +22,7 @@ from lamina.cube.payload import TextPayload
 from lamina.errors import FrozenCube, InvalidInput, NotFound, NotPermitted
 from lamina.kernel import lifecycle
 from lamina.kernel.governance import ACTIONS, Allow, Context, Deny, Principal, check, checked, owns, readable
-from lamina.kernel.guarded import Guarded
+from lamina.kernel.governing.guarded import Guarded
 from lamina.memory import Memory
 from lamina.store.base import Edge, Write
 from lamina.store.filters import matches, parse

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lamina.errors import Conflict, InvalidInput, NotFound
-from lamina.kernel.decisions import CubeStats, Reason, Tier
-from lamina.kernel.heat import LN2, Heat
-from lamina.kernel.usage import UsageLedger
+from lamina.kernel.tiering.decisions import CubeStats, Reason, Tier
+from lamina.kernel.tiering.heat import LN2, Heat
+from lamina.kernel.tiering.usage import UsageLedger
 
 uses = st.lists(st.tuples(st.integers(0, 10**15), st.floats(0, 10)), max_size=20)
 

@@ -18,12 +18,12 @@ from lamina import MemOS
 from lamina.cube import file as cube_file
 from lamina.cube.cube import Header, Lineage, MemCube, Policy, Scope, State, now
 from lamina.errors import LaminaError, NotFound, NotPermitted
-from lamina.kernel import traces
-from lamina.kernel.calls import MemoryCall
-from lamina.kernel.decisions import Tier
 from lamina.kernel.governance import Principal
-from lamina.kernel.pipeline import Pipeline
-from lamina.kernel.writing_steps import Add, Update
+from lamina.kernel.governing import traces
+from lamina.kernel.pipelines.pipeline import Pipeline
+from lamina.kernel.pipelines.writing_steps import Add, Update
+from lamina.kernel.reading.calls import MemoryCall
+from lamina.kernel.tiering.decisions import Tier
 from lamina.parameter.distillation import fresh
 from lamina.store.base import Write
 

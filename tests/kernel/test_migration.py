@@ -78,7 +78,7 @@ def test_an_adapter_that_knows_too_little_is_not_kept(os: MemOS, ids: list[str])
 def test_a_text_that_changes_meanwhile_is_not_what_was_moved(
     os: MemOS, ids: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    anything = Migrator(os.store, os.tiers.lm, gate=Gate(fidelity=-1e9, guard=1e9))
+    anything = Migrator(os.store, os.tiers.lm, gate=Gate(fidelity=-1e9, guard=1e9, spoken=0.0))
 
     def meanwhile(*_: object) -> None:
         os.update(ids[0], "Marta Quillfeather lives in Dunsmoor.")

@@ -19,9 +19,9 @@ from lamina.cube.payload import TextPayload
 from lamina.errors import Conflict, FrozenCube, IllegalTransition, InvalidInput, LLMUnavailable, NotFound, NotPermitted
 from lamina.kernel.governance import Principal
 from lamina.kernel.lifecycle import freeze
-from lamina.kernel.pipeline import Pipeline, PipelineResult
-from lamina.kernel.pipeline_context import PipelineContext
-from lamina.kernel.steps import (
+from lamina.kernel.pipelines.pipeline import Pipeline, PipelineResult
+from lamina.kernel.pipelines.pipeline_context import PipelineContext
+from lamina.kernel.pipelines.steps import (
     STEPS,
     Add,
     Archive,
@@ -34,7 +34,7 @@ from lamina.kernel.steps import (
     Step,
     Update,
 )
-from lamina.kernel.text_changes import changed
+from lamina.kernel.pipelines.text_changes import changed
 from lamina.store.base import Write
 from lamina.store.sqlite import SqliteStore
 

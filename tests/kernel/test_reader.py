@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lamina.bench.experiments.standing_questions import QUESTIONS
 from lamina.bench.scripted_llm import failed, said, scripted
-from lamina.bench.standing_questions import QUESTIONS
 from lamina.cube.cube import Scope
 from lamina.errors import InvalidInput
-from lamina.kernel.calls import EARLIEST, INTENTS, LATEST, MemoryCall
-from lamina.kernel.cues import intent_by_cues, quotations, unquoted
-from lamina.kernel.reader import MemReader, window
+from lamina.kernel.reading.calls import EARLIEST, INTENTS, LATEST, MemoryCall
+from lamina.kernel.reading.cues import intent_by_cues, quotations, unquoted
+from lamina.kernel.reading.reader import MemReader, window
 from lamina.llm.openai import OpenAIChat
 from lamina.text.base import Turn
 

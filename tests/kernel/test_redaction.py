@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from lamina.cube.cube import Claim, Header, MemCube
 from lamina.cube.payload import Fingerprint, TensorPayload, TextPayload
-from lamina.kernel.checksums import iban, luhn
-from lamina.kernel.redaction import entropy, redact, redact_cube
+from lamina.kernel.governing.checksums import iban, luhn
+from lamina.kernel.governing.redaction import entropy, redact, redact_cube
 
 # (text, what must be gone, label). Numbers are the published examples of their formats.
 SENSITIVE = [

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from lamina.errors import InvalidInput
-from lamina.kernel.replay import FLOOR, Reservoir, SequenceReplay
+from lamina.kernel.rhythms.replay import FLOOR, Reservoir, SequenceReplay
 
 
 def filled(capacity: int, sequences: int, seed: int = 0) -> Reservoir:

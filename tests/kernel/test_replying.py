@@ -14,8 +14,8 @@ from lamina import MemOS
 from lamina.activation.prefix import continuation
 from lamina.cube.cube import Scope
 from lamina.errors import InvalidInput
-from lamina.kernel.decisions import Tier
 from lamina.kernel.governance import Principal
+from lamina.kernel.tiering.decisions import Tier
 
 pytestmark = pytest.mark.model
 ANN = Scope(user="ann")

@@ -18,7 +18,7 @@ from contracts.store import cube
 from lamina.activation.prefix import Bundle, Member
 from lamina.cube.cube import MemCube, Scope, State, now
 from lamina.errors import BudgetError
-from lamina.kernel.residents import Residents, bundle_name, is_current, shared_scope
+from lamina.kernel.tiering.residents import Residents, bundle_name, is_current, shared_scope
 from lamina.llm.causal import CausalLM
 
 pytestmark = pytest.mark.model

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from lamina.errors import InvalidInput
 from lamina.kernel.rhythm import NestedRhythm, Tick
-from lamina.kernel.rhythm_baselines import EagerPolicy, PeriodicPolicy, UnsyncedPolicy
+from lamina.kernel.rhythms.rhythm_baselines import EagerPolicy, PeriodicPolicy, UnsyncedPolicy
 
 
 class Recorder:

@@ -12,7 +12,7 @@ import pytest
 from memos_systems import ask, system, tell, tiny
 
 from lamina.cube.cube import Scope
-from lamina.kernel.decisions import Tier
+from lamina.kernel.tiering.decisions import Tier
 from lamina.store.blobs import BlobStore
 
 pytestmark = pytest.mark.model

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from lamina.errors import InvalidInput
-from lamina.kernel.decisions import DAY, Budgets, Costs, CubeStats, Decision, Reason, Tier
 from lamina.kernel.scheduling import HeatPolicy
-from lamina.kernel.usage import UsageLedger
+from lamina.kernel.tiering.decisions import DAY, Budgets, Costs, CubeStats, Decision, Reason, Tier
+from lamina.kernel.tiering.usage import UsageLedger
 
 SECOND = 10**9
 T = DAY

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lamina.errors import InvalidInput
-from lamina.kernel.baselines import FixedSet, LFUPolicy, LRUPolicy, MemosPolicy, NeverPromote
-from lamina.kernel.decisions import Budgets, CubeStats, Decision, Policy, Reason, Tier
-from lamina.kernel.preload import CoUsePredictor
-from lamina.kernel.usage import UsageLedger
+from lamina.kernel.tiering.baselines import FixedSet, LFUPolicy, LRUPolicy, MemosPolicy, NeverPromote
+from lamina.kernel.tiering.decisions import Budgets, CubeStats, Decision, Policy, Reason, Tier
+from lamina.kernel.tiering.preload import CoUsePredictor
+from lamina.kernel.tiering.usage import UsageLedger
 
 calls_of = st.lists(st.lists(st.sampled_from("abcdef"), min_size=1, max_size=3, unique=True), max_size=30)
 

@@ -30,11 +30,13 @@ from lamina.errors import (
     NotPermitted,
     UntrustedBundle,
 )
-from lamina.kernel import bundle_file, exports, lifecycle, traces
-from lamina.kernel.bundle_file import Key
+from lamina.kernel import lifecycle
+from lamina.kernel.bundles import bundle_file
+from lamina.kernel.bundles.bundle_file import Key
+from lamina.kernel.bundles.publishing import MemStore, Subscription, Terms
 from lamina.kernel.forgetting import Forgetting, Receipt
 from lamina.kernel.governance import Principal
-from lamina.kernel.publishing import MemStore, Subscription, Terms
+from lamina.kernel.governing import exports, traces
 from lamina.kernel.sharing import Loaded, MemDumper, MemLoader, local_id
 from lamina.store.base import Write
 from lamina.store.sqlite import SqliteStore

@@ -17,8 +17,8 @@ from memos_systems import DAY, MINUTE, Clock, ask, smollm2, system, tell, tiny
 from lamina import MemOS
 from lamina.cube.cube import Header, Lineage, MemCube, Scope
 from lamina.errors import BudgetError, FrozenCube, InvalidInput, LaminaError, NotFound
-from lamina.kernel.decisions import Decision, Reason, Tier, decision
-from lamina.kernel.residents import bundle_name
+from lamina.kernel.tiering.decisions import Decision, Reason, Tier, decision
+from lamina.kernel.tiering.residents import bundle_name
 from lamina.llm.causal import CausalLM
 from lamina.parameter.adapters import Adapters
 from lamina.parameter.distillation import fresh

@@ -26,6 +26,7 @@ CARDS: dict[str, str] = {
     "memgas": "lamina.bench.systems.memgas",
     "mem0": "lamina.bench.systems.mem0",
     "memlora": "lamina.bench.systems.memlora",
+    "memos": "lamina.bench.systems.memos",
 }
 
 

@@ -14,7 +14,7 @@ from lamina.cli.command import STORE, Session, command
 @command(STORE)
 def head(session: Session) -> None:
     """Print where the log stands: a number and a hash over all of it. Keep it elsewhere; verify --head proves by it."""
-    from lamina.kernel import audit as log
+    from lamina.kernel.governing import audit as log
 
     with session.memory() as memory:
         end = log.head(memory.store)
@@ -27,7 +27,7 @@ def export(
     session: Session, file: Annotated[Path, typer.Argument(metavar="FILE", help="A new file; nothing is overwritten.")]
 ) -> None:
     """Write the whole log to a file: ids, actors, times and reasons with their chain, and no contents."""
-    from lamina.kernel import audit as log
+    from lamina.kernel.governing import audit as log
 
     with session.memory() as memory:
         end = log.export(memory.store, file)
@@ -43,7 +43,7 @@ def verify(
     sealed: Annotated[str | None, typer.Option("--head", help="What audit head printed once.")] = None,
 ) -> None:
     """Prove that no row of the log was changed, removed, added or moved; exit 1 and say where if one was."""
-    from lamina.kernel import audit as log
+    from lamina.kernel.governing import audit as log
 
     kept = log.Head.parse(sealed) if sealed is not None else None
     if file is not None:

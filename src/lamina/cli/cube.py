@@ -19,7 +19,7 @@ from lamina.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
     from lamina.cube.cube import MemCube
-    from lamina.kernel.guarded import Guarded
+    from lamina.kernel.governing.guarded import Guarded
 
 _TENSORS = 12  # lines of a listing; --json has all
 Named = Annotated[str, typer.Argument(metavar="ID", help="An id, ID@VERSION, or the path of a .cube file.")]
@@ -53,7 +53,7 @@ def merge(
     from lamina.cube.merge import fuse
     from lamina.kernel import lifecycle
     from lamina.kernel.governance import require
-    from lamina.kernel.guarded import Guarded
+    from lamina.kernel.governing.guarded import Guarded
 
     if len(set(ids)) < 2:
         raise InvalidInput(f"ID: merging takes at least two different memories, got {len(set(ids))}")
@@ -76,9 +76,9 @@ def export(
 ) -> None:
     """Write one memory to a .cube file, exact to the bit; forgetting the memory removes the file, too."""
     from lamina.cube import file as cube_file
-    from lamina.kernel import exports
     from lamina.kernel.governance import require
-    from lamina.kernel.guarded import Guarded
+    from lamina.kernel.governing import exports
+    from lamina.kernel.governing.guarded import Guarded
 
     if file.exists():
         raise InvalidInput(f"FILE {str(file)!r} exists: name a new file, an export never overwrites.")
@@ -98,7 +98,7 @@ def export(
 def _load(session: Session, name: str) -> MemCube:
     """The cube in the file of that name, or the memory of that id."""
     from lamina.cube import file as cube_file
-    from lamina.kernel.guarded import Guarded
+    from lamina.kernel.governing.guarded import Guarded
 
     if Path(name).suffix == ".cube" or Path(name).is_file():
         return cube_file.read(name)

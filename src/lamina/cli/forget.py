@@ -16,7 +16,7 @@ from lamina.cli.command import OWNER, Session, command
 from lamina.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
-    from lamina.kernel.traces import Report
+    from lamina.kernel.governing.traces import Report
     from lamina.memory import Memory
     from lamina.store.base import Store
 
@@ -77,7 +77,7 @@ def _confirmed(session: Session, rows: list[dict[str, Any]]) -> bool:
 
 def _erased(memory: Memory, ids: list[str], reason: str) -> list[str]:
     """Erase, with the copies that this store has exported; every id that went."""
-    from lamina.kernel import exports
+    from lamina.kernel.governing import exports
 
     gone: list[str] = []
     for id in ids:
@@ -106,8 +106,8 @@ def _needles(store: Store, ids: list[str]) -> dict[str, list[bytes]]:
 
 
 def _proved(store: Store, gone: list[str], needles: dict[str, list[bytes]], tenant: str) -> dict[str, Any]:
-    from lamina.kernel import exports
-    from lamina.kernel.traces import verify
+    from lamina.kernel.governing import exports
+    from lamina.kernel.governing.traces import verify
 
     said = _remaining(store, tenant)
     own = [text for text in needles if text.casefold() not in said]

@@ -20,7 +20,7 @@ from lamina.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
     from lamina.cube.payload import Fingerprint
-    from lamina.kernel.bundle_file import Key
+    from lamina.kernel.bundles.bundle_file import Key
     from lamina.kernel.memos import MemOS
     from lamina.kernel.sharing import MemLoader
 
@@ -58,7 +58,7 @@ def dump(
     to: Annotated[str | None, typer.Option(metavar="WHO", help="user:NAME or tenant:NAME; default: a backup.")] = None,
 ) -> None:
     """Write memories to a signed bundle. What is sensitive is redacted, what may not leave is left out and told."""
-    from lamina.kernel import exports
+    from lamina.kernel.governing import exports
     from lamina.kernel.sharing import MemDumper
 
     if file.exists():
@@ -77,7 +77,7 @@ def dump(
 @command(OWNER)
 def load(session: Session, file: Bundle, key_file: KeyFiles) -> None:
     """Take a bundle's memories in as this user's. They wait in quarantine: see share waiting, share confirm."""
-    from lamina.kernel import bundle_file
+    from lamina.kernel.bundles import bundle_file
 
     keys = [_key(path) for path in key_file]
     bundle = bundle_file.read(file, {one.name: one for one in keys})
@@ -134,7 +134,7 @@ def publish(
     licence: Annotated[str, typer.Option(help="Under which licence.")] = "",
 ) -> None:
     """Offer a bundle that your key signed to the subscribers of a shared folder."""
-    from lamina.kernel.publishing import MemStore, Terms
+    from lamina.kernel.bundles.publishing import MemStore, Terms
 
     signing = _key(key_file)
     ends = expires.astimezone() if expires is not None else None
@@ -153,7 +153,7 @@ def withdraw(
     key_file: KeyFile,
 ) -> None:
     """Take memories back that you published: out of the folder now, from each subscriber at the next pull."""
-    from lamina.kernel.publishing import MemStore
+    from lamina.kernel.bundles.publishing import MemStore
 
     signing = _key(key_file)
     number = MemStore(folder, [signing]).forget(ids, signing)
@@ -170,9 +170,9 @@ def pull(
     trust: Annotated[bool, typer.Option("--trust", help="Confirm at once what these publishers send.")] = False,
 ) -> None:
     """Take in what is new in a shared folder, and forget what its publishers took back."""
-    from lamina.kernel import exports
+    from lamina.kernel.bundles.publishing import MemStore, Subscription
     from lamina.kernel.forgetting import Forgetting, Receipt
-    from lamina.kernel.publishing import MemStore, Subscription
+    from lamina.kernel.governing import exports
 
     if not re.fullmatch(r"[\w.-]+", name):
         raise InvalidInput(f"--as {name!r}: letters, digits, dots and dashes only")
@@ -203,7 +203,7 @@ def pull(
 
 def _key(path: Path) -> Key:
     """Raises ``NotFound`` and ``InvalidInput``; neither quotes the file."""
-    from lamina.kernel.bundle_file import Key
+    from lamina.kernel.bundles.bundle_file import Key
 
     try:
         name, _, secret = path.read_text(encoding="utf-8").strip().partition(":")

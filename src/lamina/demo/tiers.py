@@ -16,8 +16,8 @@ from lamina._optional import require
 from lamina.cube.cube import MemCube, Scope
 from lamina.cube.payload import TensorPayload
 from lamina.demo.story import DemoFailed, occurrences
-from lamina.kernel import traces
 from lamina.kernel.forgetting import Receipt
+from lamina.kernel.governing import traces
 from lamina.kernel.memos import MemOS
 from lamina.kernel.migration import Migration
 from lamina.kernel.replying import Reply
@@ -39,7 +39,7 @@ SAID = (
 )
 QUESTION = "In which town does Talia live?"
 SECRET = "Brindlemouth"  # the answer: a word that stands nowhere else
-STEPS = 32  # of training: about 100 s on one core, and enough for eight such facts
+STEPS = 60  # of training: about two minutes on one core, and enough for eight such facts
 _TIMES = 3  # a first token is timed so often; the median counts
 _WORDS = 20  # tokens of an answer
 _AGREES = 0.999  # least exp(-KL) of what is attached against what is read

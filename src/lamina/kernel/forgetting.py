@@ -9,7 +9,8 @@ Order, so that a crash at any moment can be made good by ``resume``: a note with
 beside the database; copies that left are cleared; the store erases in one transaction (``lamina.store.erasure`` scrubs
 its files); caches of this process are told; the note is removed. Every step may be repeated.
 
-Caches of *other* processes are not reached: they compare versions when they serve. ``lamina.kernel.traces`` searches.
+Caches of *other* processes are not reached: they compare versions when they serve. ``lamina.kernel.governing.traces``
+searches.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import Protocol
 from lamina.cube import strict_json
 from lamina.cube.cube import MemCube, State
 from lamina.errors import FrozenCube, InvalidInput
-from lamina.kernel.exports import Cleared, ExportRegister, Rewrite
+from lamina.kernel.governing.exports import Cleared, ExportRegister, Rewrite
 from lamina.llm.base import Embedder
 from lamina.store.base import Store
 from lamina.store.index import IndexCache
@@ -87,8 +88,8 @@ class Forgetting:
     """Erases from ``store`` and from everything that was made of it or left it.
 
     ``embedder`` and ``indexes`` are those that serve the store; ``caches`` are told the ids; ``exports`` with
-    ``rewrite`` (``lamina.kernel.bundle_file.Rewriter``) clear copies. ``notes`` is where unfinished work is noted
-    (default: beside the store's file).
+    ``rewrite`` (``lamina.kernel.bundles.bundle_file.Rewriter``) clear copies. ``notes`` is where unfinished work is
+    noted (default: beside the store's file).
     """
 
     def __init__(

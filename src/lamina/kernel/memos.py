@@ -28,20 +28,21 @@ from typing import Any, Literal, Self
 from lamina.budget import parse_bytes
 from lamina.cube.cube import Header, MemCube, Scope, State, now
 from lamina.errors import FrozenCube, InvalidInput, LaminaError, NotFound, NotPermitted
-from lamina.kernel import exports, lifecycle
-from lamina.kernel.calls import MemoryCall
-from lamina.kernel.decisions import Decision, Policy, Tier
-from lamina.kernel.explaining import Explanation
+from lamina.kernel import lifecycle
 from lamina.kernel.forgetting import Forgetting, Receipt
 from lamina.kernel.governance import GOVERNANCE, Deny, Principal, check, narrowed, require
-from lamina.kernel.guarded import Guarded
+from lamina.kernel.governing import exports
+from lamina.kernel.governing.guarded import Guarded
 from lamina.kernel.migration import Migration, Migrator
-from lamina.kernel.pipeline import Pipeline, PipelineResult
-from lamina.kernel.pipeline_context import PipelineContext
-from lamina.kernel.reader import MemReader
+from lamina.kernel.pipelines.pipeline import Pipeline, PipelineResult
+from lamina.kernel.pipelines.pipeline_context import PipelineContext
+from lamina.kernel.reading.calls import MemoryCall
+from lamina.kernel.reading.reader import MemReader
 from lamina.kernel.replying import Reply, plainly, reply
 from lamina.kernel.scheduling import HeatPolicy
-from lamina.kernel.tiers import Tiers
+from lamina.kernel.tiering.decisions import Costs, Decision, Policy, Tier
+from lamina.kernel.tiering.explaining import Explanation
+from lamina.kernel.tiering.tiers import Tiers
 from lamina.llm.base import Message
 from lamina.llm.causal import CausalLM
 from lamina.memory import Memory
@@ -52,6 +53,8 @@ from lamina.text.turns import Messages
 
 Form = Literal["text", "activation", "parameter"]
 
+_SHORTEST = 4  # tokens: in a bundle a short fact costs no more a token than a long one
+
 logger = logging.getLogger("lamina.kernel")
 
 
@@ -59,8 +62,9 @@ class MemOS:
     """The kernel over one ``Memory`` and one local model. Thread-safe; a context manager.
 
     ``model`` is a name as in ``lamina.zoo.models.folder`` or a ``CausalLM``; it is loaded when first needed. ``budget``
-    bounds the bytes of ready-made caches ("512MiB"). ``principal`` is who acts: by default the administrator of the
-    memory's tenant. ``clock`` gives nanoseconds since 1970.
+    bounds the bytes of ready-made caches ("512MiB"). ``policy`` decides on moves (default: heat, with the costs of
+    SmolLM2 on one core; give it yours by ``HeatPolicy.measured``). ``principal`` is who acts: by default the
+    administrator of the memory's tenant. ``clock`` gives nanoseconds since 1970.
     """
 
     def __init__(
@@ -80,7 +84,7 @@ class MemOS:
         self.reader = MemReader()
         self._model = model
         self._budget = parse_bytes("budget", budget)
-        self._policy = policy or HeatPolicy()
+        self._policy = policy or HeatPolicy.measured(Costs(), min_tokens=_SHORTEST)
         self._clock = clock
         self._tiers: Tiers | None = None
         self._loading = threading.Lock()

@@ -27,7 +27,7 @@ from lamina.activation.prefix import continuation, render, system_turn
 from lamina.cube.cube import Header, Lineage, MemCube, Provenance, State
 from lamina.cube.payload import TensorPayload, TextPayload
 from lamina.errors import InvalidInput, LaminaError, NotFound
-from lamina.kernel.residents import shared_scope
+from lamina.kernel.tiering.residents import shared_scope
 from lamina.llm.base import Embedder
 from lamina.llm.causal import CausalLM
 from lamina.parameter.adapters import Adapters
@@ -123,7 +123,7 @@ class Migrator:
         verdict = self.gate.judge(self.adapters, [name], context, asked.held_out)
         if not verdict.accepted:
             self.adapters.remove(name)
-        more = {"guard": verdict.guard, "seed": seed, "steps": len(learnt.losses)}
+        more = {"guard": verdict.guard, "spoken": verdict.spoken, "seed": seed, "steps": len(learnt.losses)}
         made = _made("parameter", texts, learnt.payload, "distil", more) if verdict.accepted else None
         read = sum(len(self.lm.encode(probe.question)) for probe in asked.train)
         found, needed = verdict.fidelity, self.gate.fidelity

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 from lamina.cube.cube import MemCube, Scope
 from lamina.errors import InvalidInput, NotFound
-from lamina.kernel.decisions import Tier
-from lamina.kernel.tiers import Tiers
+from lamina.kernel.tiering.decisions import Tier
+from lamina.kernel.tiering.tiers import Tiers
 from lamina.llm.base import Message
 from lamina.text.answering import QUOTES, quotes, render
 from lamina.text.base import Hit

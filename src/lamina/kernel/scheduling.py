@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Self
 
-from lamina.kernel.decisions import (
+from lamina.kernel.tiering.decisions import (
     DAY,
     MANDATORY,
     Budgets,

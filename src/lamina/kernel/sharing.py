@@ -24,12 +24,12 @@ from pathlib import Path
 from lamina.cube.cube import Header, Lineage, MemCube, Provenance, Scope, State, Usage, now
 from lamina.cube.payload import Fingerprint, TensorPayload
 from lamina.errors import Conflict, FingerprintMismatch, IllegalTransition, InvalidInput, NotFound
-from lamina.kernel import bundle_file
-from lamina.kernel.bundle_file import Bundle, Key
-from lamina.kernel.exports import ExportRegister
+from lamina.kernel.bundles import bundle_file
+from lamina.kernel.bundles.bundle_file import Bundle, Key
 from lamina.kernel.governance import Context, Deny, Principal, check
+from lamina.kernel.governing.exports import ExportRegister
+from lamina.kernel.governing.redaction import redact_cube
 from lamina.kernel.lifecycle import TRANSITIONS, says_the_same, state_of
-from lamina.kernel.redaction import redact_cube
 from lamina.llm.base import Embedder
 from lamina.store.base import Store, Write
 from lamina.text.decisions import QUARANTINED

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lamina.activation.documents.reader import answer_logprobs, frozen, next_logits, prefix_cache
-from lamina.bench.document_language import reader
+from lamina.bench.experiments.document_language import reader
 from lamina.llm.causal import CausalLM
 
 QUESTIONS = [[1, 2, 3], [4], [5, 6]]

@@ -11,7 +11,7 @@ from lamina.activation.documents import objective
 from lamina.activation.documents.compressor import Compressor
 from lamina.activation.documents.reader import answer_logprobs
 from lamina.activation.documents.training import Example, Objective, endless, losses, train
-from lamina.bench.document_language import reader
+from lamina.bench.experiments.document_language import reader
 from lamina.errors import InvalidInput
 from lamina.llm.causal import CausalLM
 

@@ -1,12 +1,12 @@
 """Card of CMT: unseen documents stream into a bank of soft memories, and the frozen model answers from it later.
 
-The language is ``lamina.bench.document_language``: answers cannot be guessed, names share their halves, a fifth of
-the documents change an earlier one. A small Llama first learns to read there and is frozen; then the compressor is
-trained on fresh documents; then streams of further fresh documents are written and asked at the end. What is
-compared runs in the same process on the same streams: the document's text, its own memory, the whole bank, nothing,
-the same compressor trained without self-matching and top-k (equal steps, equal lessons), and a copy of the reader
-fine-tuned on each document's questions and answers in turn (on the first stream: it takes thousands of steps). This
-is toy scale: the numbers say that the method works, not what it scores on StreamingQA.
+The language is ``lamina.bench.experiments.document_language``: answers cannot be guessed, names share their halves, a
+fifth of the documents change an earlier one. A small Llama first learns to read there and is frozen; then the
+compressor is trained on fresh documents; then streams of further fresh documents are written and asked at the end.
+What is compared runs in the same process on the same streams: the document's text, its own memory, the whole bank,
+nothing, the same compressor trained without self-matching and top-k (equal steps, equal lessons), and a copy of the
+reader fine-tuned on each document's questions and answers in turn (on the first stream: it takes thousands of steps).
+This is toy scale: the numbers say that the method works, not what it scores on StreamingQA.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from lamina._optional import require
 from lamina.activation.document_memory import CMT
 from lamina.activation.documents.training import Example, Objective
 from lamina.bench.card import Card, Claim, Measurement, Scale
-from lamina.bench.document_language import Document, questions, reader, stream, train_reader
-from lamina.bench.document_streams import Asked, FineTuned, ask_memories, fine_tune, pooled
+from lamina.bench.experiments.document_language import Document, questions, reader, stream, train_reader
+from lamina.bench.experiments.document_streams import Asked, FineTuned, ask_memories, fine_tune, pooled
 from lamina.llm.causal import CausalLM
 
 if TYPE_CHECKING:

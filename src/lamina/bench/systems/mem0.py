@@ -2,11 +2,11 @@
 
 The paper compares latency and tokens with a full context and lets a model judge answers. Five experiments here judge
 without one: *cost* beside the full context, of questions whose evidence is among the ten memories
-(``bench.context_cost``), *recall* of LoCoMo's evidence beside cosine, BM25, mem0's own ranking and the mem0 package
-(``bench.conversations.locomo``; only where ``LAMINA_LOCOMO`` names the file), *knowledge updates* of people whose
-sentences the rules were not made from (``bench.knowledge_updates``), *two hops* over the graph of facts beside the
-same search without it (``bench.two_hop``), and what becomes of all that was said when a chat model misbehaves in
-every way (``bench.model_days``).
+(``bench.experiments.context_cost``), *recall* of LoCoMo's evidence beside cosine, BM25, mem0's own ranking and the
+mem0 package (``bench.conversations.locomo``; only where ``LAMINA_LOCOMO`` names the file), *knowledge updates* of
+people whose sentences the rules were not made from (``bench.experiments.knowledge_updates``), *two hops* over the
+graph of facts beside the same search without it (``bench.experiments.two_hop``), and what becomes of all that was
+said when a chat model misbehaves in every way (``bench.experiments.model_days``).
 
 A ratio is a claim where the baseline pays for the same answer; where one side alone decides, its own value is.
 
@@ -29,11 +29,12 @@ from typing import Any
 
 import numpy as np
 
-from lamina.bench import context_cost, knowledge_updates, mem0_peer, model_days, two_hop
+from lamina.bench import mem0_peer
 from lamina.bench.card import Card, Claim, Measurement, Scale
 from lamina.bench.conversations.locomo import data_file, has_data
 from lamina.bench.conversations.locomo import run as run_locomo
-from lamina.bench.knowledge_updates import BASELINES, Arm, Phrasing, Updates
+from lamina.bench.experiments import context_cost, knowledge_updates, model_days, two_hop
+from lamina.bench.experiments.knowledge_updates import BASELINES, Arm, Phrasing, Updates
 from lamina.llm.embed import LocalEmbedder, MiniLM
 
 TOKENS = Claim("Ten memories take a sixth of the tokens of the conversation", "tokens of the prompt", "", 6.0, "less")

@@ -32,9 +32,9 @@ import numpy as np
 
 from lamina._optional import require
 from lamina.bench.card import Card, Claim, Measurement, Scale
-from lamina.bench.operation_dialogues import Dialogue, dialogues
-from lamina.bench.operation_loop import Operate, exact, one_by_one, play, state_teacher
-from lamina.bench.operation_scores import Score, scored
+from lamina.bench.experiments.operation_dialogues import Dialogue, dialogues
+from lamina.bench.experiments.operation_loop import Operate, exact, one_by_one, play, state_teacher
+from lamina.bench.experiments.operation_scores import Score, scored
 from lamina.llm.base import Embedder
 from lamina.llm.causal import CausalLM
 from lamina.llm.embed import MiniLM

@@ -26,8 +26,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lamina.bench.card import Card, Claim, Measurement, Scale
-from lamina.bench.memos_experiments import Cell, FormResult, measure_cell, measure_forms
-from lamina.bench.memos_systems import Learnt, Moved, Scheduled, learn, move_and_forget, sampled_answers, schedule
+from lamina.bench.experiments.memos_experiments import Cell, FormResult, measure_cell, measure_forms
+from lamina.bench.experiments.memos_systems import (
+    Learnt,
+    Moved,
+    Scheduled,
+    learn,
+    move_and_forget,
+    sampled_answers,
+    schedule,
+)
 from lamina.llm.causal import CausalLM
 
 READING = "transformers, the text in the prompt"

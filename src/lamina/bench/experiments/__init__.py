@@ -1,0 +1,1 @@
+"""Generators and experiments that the cards run."""

@@ -1,0 +1,1 @@
+"""Signed files of memories, and the folder that publishes them."""

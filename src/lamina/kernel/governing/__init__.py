@@ -1,0 +1,1 @@
+"""Guards, redaction, the audit log, and what left the store."""

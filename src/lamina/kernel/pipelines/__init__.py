@@ -1,0 +1,1 @@
+"""Steps on memory, declared as data, written together."""

@@ -1,0 +1,1 @@
+"""What the consolidation clock drives, and the clocks it is compared with."""

@@ -1,0 +1,1 @@
+"""What decides the form a memory is used in, and carries it out."""
