@@ -217,7 +217,7 @@ class Memory:
                 tx.revise(write, expect=old.header.version)
         else:
             removal.correct(self.store, self.embedder, old, header, arguments.memory_text(text))
-            self._mend(old)
+            self.mend(old)
         return {"message": f"Memory {memory_id} updated", "version": header.version}
 
     def delete(self, memory_id: str) -> dict[str, Any]:
@@ -230,7 +230,7 @@ class Memory:
             quarantine.reject(self.store, cube, at=now())
         else:
             removal.delete(self.store, cube, now())
-        self._mend(cube)
+        self.mend(cube)
         return {"message": f"Memory {memory_id} deleted"}
 
     def restore(self, memory_id: str) -> dict[str, Any]:
@@ -245,7 +245,7 @@ class Memory:
             remedy = "it is set aside: accept() it" if held else "there is nothing to restore"
             raise Conflict(f"memory {memory_id} is open: {remedy}.")
         restored = removal.restore(self.store, cube)
-        self._mend(cube)
+        self.mend(cube)
         return {"message": f"Memory {memory_id} restored", "restored": [one.id for one in restored]}
 
     def quarantined(
@@ -268,7 +268,7 @@ class Memory:
         told = None if text is None else arguments.memory_text(text)
         tools = self.store, self.embedder, self.pipeline.updater, self.indexes
         outcome = quarantine.accept(*tools, cube, at=now(), text=told)
-        self._mend(cube)
+        self.mend(cube)
         return outcome_dict(outcome)
 
     def delete_all(
@@ -289,7 +289,7 @@ class Memory:
         arguments.clean_text("reason", reason, 1000)
         cube = self._newest(memory_id)
         gone = self._erase([cube.id], reason)
-        self._mend(cube)
+        self.mend(cube)
         return {"forgotten": gone}
 
     def reset(self) -> dict[str, Any]:
@@ -303,8 +303,11 @@ class Memory:
         self._sessions.forget()
         return gone
 
-    def _mend(self, cube: MemCube) -> None:
-        """A memory was changed from outside the write path: sessions are read anew, connectors fill their gaps."""
+    def mend(self, cube: MemCube) -> None:
+        """A memory was changed outside the write path: sessions are read anew, connectors fill their gaps.
+
+        Verbs of this class do it themselves; who changes the store beside them (``lamina.kernel``) calls it.
+        """
         self._sessions.forget()
         for connector in self.pipeline.connectors:
             connector.mend(cube.header.scope)

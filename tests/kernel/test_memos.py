@@ -14,7 +14,8 @@ import pytest
 import torch
 from memos_systems import MINUTE, Clock, ask, system, tell, tiny
 
-from lamina import MemOS
+from lamina import Memory, MemOS
+from lamina.bench.synthetic import WordVectors
 from lamina.cube import file as cube_file
 from lamina.cube.cube import Header, Lineage, MemCube, Policy, Scope, State, now
 from lamina.errors import LaminaError, NotFound, NotPermitted
@@ -204,3 +205,34 @@ def test_settings_are_checked(tmp_path: Path) -> None:
     with system(tmp_path / "n.db", tiny(), clock=Clock()) as os, pytest.raises(LaminaError, match="session_id"):
         os.chat("hello", session_id="x")
     assert MINUTE == 60 * 10**9
+
+
+def test_what_is_sensitive_can_be_kept_out(os: MemOS, tmp_path: Path) -> None:
+    os.remember("Write to ann@example.org, my card is 4111 1111 1111 1111.", redacted=True, user_id="ann", infer=False)
+    os.remember([{"role": "user", "content": "Or to bob@example.org."}], redacted=True, user_id="ann", infer=False)
+    rows = os.memory.get_all(filters={"user_id": "ann"})["results"]
+    assert all("example.org" not in row["memory"] and "4111" not in row["memory"] for row in rows)
+    assert {label for row in rows for label in row["metadata"]["redacted"]} == {"email", "card"}
+    assert not any(b"example.org" in file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
+
+
+def test_a_frozen_relative_is_not_erased_without_the_law(os: MemOS) -> None:
+    row, *_ = os.remember("I live in Porto and I am allergic to walnuts.", user_id="ann")["results"]
+    fact = next(one for one in os.memory.get_all(filters={"user_id": "ann"})["results"] if one["id"] != row["id"])
+    os.freeze(fact["id"])
+    with pytest.raises(LaminaError, match="frozen"):
+        os.forget(row["id"])
+    assert os.store.get(row["id"]) is not None and os.store.get(fact["id"]) is not None
+    assert {row["id"], fact["id"]} <= set(os.forget(row["id"], legal_override=True).ids)
+
+
+def test_verbs_of_the_kernel_mend_what_rests_on_a_memory(tmp_path: Path) -> None:
+    """Notes are made of turns: one that is taken out of use or forgotten takes its note along."""
+    memory = Memory(tmp_path / "notes.db", embedder=WordVectors(), pipeline="a-mem")
+    with MemOS(memory, model=tiny()) as os:
+        first = os.remember("The heron painted the lighthouse in June.", user_id="ann")["results"][0]["id"]
+        second = os.remember("The heron sold the lighthouse in July.", user_id="ann")["results"][0]["id"]
+        os.retract(first)
+        os.forget(second)
+        left = os.store.query(ANN, {"semantic_type": "note"}).cubes
+        assert all("heron" not in cube.text for cube in left)

@@ -67,12 +67,12 @@ class Session:
             raise NotFound(f"--db {str(self.db)!r}: there is no such file. Check the path; lamina add makes a new one.")
         return Memory(settings=self.settings())
 
-    def memos(self) -> MemOS:
-        """The kernel over the same memory, with the local model of the settings; a context manager."""
+    def memos(self, *, new: bool = False) -> MemOS:
+        """The kernel over the same memory, with the local model of the settings; ``new`` as in ``memory``."""
         from lamina.kernel.memos import MemOS
 
         kind, _, name = self.settings().llm.partition(":")
-        return MemOS(self.memory(), model=name if kind == "local" else "smollm2")
+        return MemOS(self.memory(new=new), model=name if kind == "local" else "smollm2")
 
     def ids(self) -> dict[str, Any]:
         """``user_id`` (the settings' user unless given), and ``agent_id``, ``run_id`` if given."""

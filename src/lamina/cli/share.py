@@ -81,7 +81,7 @@ def load(session: Session, file: Bundle, key_file: KeyFiles) -> None:
 
     keys = [_key(path) for path in key_file]
     bundle = bundle_file.read(file, {one.name: one for one in keys})
-    with session.memos() as system:
+    with session.memos(new=True) as system:
         tensors = any(cube.header.kind != "text" for cube in bundle.cubes)
         loader = _loader(system, keys, system.tiers.lm.fingerprint if tensors else None)
         done = loader.load(file, session.scope(), actor=system.principal)
@@ -177,7 +177,7 @@ def pull(
     if not re.fullmatch(r"[\w.-]+", name):
         raise InvalidInput(f"--as {name!r}: letters, digits, dots and dashes only")
     keys = [_key(path) for path in key_file]
-    with session.memos() as system:
+    with session.memos(new=True) as system:
         store, path = system.store, _path(system)
         copies = exports.beside(path)
         forgetting = Forgetting(store, embedder=system.memory.embedder, indexes=system.memory.indexes, exports=copies)

@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -33,6 +34,7 @@ from lamina.kernel.forgetting import Forgetting, Receipt
 from lamina.kernel.governance import GOVERNANCE, Deny, Principal, check, narrowed, require
 from lamina.kernel.governing import exports
 from lamina.kernel.governing.guarded import Guarded
+from lamina.kernel.governing.redaction import redacted_messages
 from lamina.kernel.migration import Migration, Migrator
 from lamina.kernel.pipelines.pipeline import Pipeline, PipelineResult
 from lamina.kernel.pipelines.pipeline_context import PipelineContext
@@ -93,12 +95,19 @@ class MemOS:
 
     # -- using memory ----------------------------------------------------------------------------
 
-    def remember(self, messages: Messages, **options: Any) -> dict[str, Any]:
-        """``Memory.add``: the words are kept, facts are taken from them."""
+    def remember(self, messages: Messages, *, redacted: bool = False, **options: Any) -> dict[str, Any]:
+        """``Memory.add``: the words are kept, facts are taken from them.
+
+        ``redacted`` replaces keys, card numbers, mail addresses and the like by their kind before anything is embedded
+        or written (``kernel.governing.redaction``), and notes the kinds in the metadata.
+        """
         scope = self._scope({name: options.get(name) for name in arguments.IDENTITY})
         verdict = check(self.principal, "write", Header(scope=scope))
         if isinstance(verdict, Deny):
             raise NotPermitted(f"{self.principal.name} may not write memories of {scope}: {verdict.reason}")
+        if redacted:
+            messages, labels = redacted_messages(messages)
+            options["metadata"] = {**(options.get("metadata") or {}), "redacted": labels}
         return self.memory.add(messages, **options)
 
     def recall(
@@ -151,7 +160,7 @@ class MemOS:
         if correction is not None and not good:
             self.update(memory_id, correction)
         elif not good:
-            lifecycle.retract(self.store, memory_id, actor=self.principal, reason=reason or "called wrong")
+            self.retract(memory_id, reason=reason or "called wrong")
         elif cube.header.state is State.GENERATED:
             lifecycle.transition(
                 self.store, memory_id, State.ACTIVE, actor=self.principal, reason=reason or "confirmed"
@@ -182,11 +191,11 @@ class MemOS:
     def retract(self, memory_id: str, *, reason: str = "") -> MemCube:
         """Closed; it stays in history."""
         self._writable(memory_id)
-        return lifecycle.retract(self.store, memory_id, actor=self.principal, reason=reason)
+        return self._mended(lifecycle.retract(self.store, memory_id, actor=self.principal, reason=reason))
 
     def archive(self, memory_id: str, *, reason: str = "") -> MemCube:
         self._writable(memory_id)
-        return lifecycle.archive(self.store, memory_id, actor=self.principal, reason=reason)
+        return self._mended(lifecycle.archive(self.store, memory_id, actor=self.principal, reason=reason))
 
     def freeze(self, memory_id: str, *, reason: str = "") -> MemCube:
         """Nothing may change it until ``unfreeze``."""
@@ -203,7 +212,8 @@ class MemOS:
         old = self.store.get(memory_id, version=version) if version is not None else None
         vector = self.memory.embedder.encode([old.text])[0] if old is not None and old.header.kind == "text" else None
         who, why = self.principal, reason
-        return lifecycle.restore(self.store, memory_id, actor=who, reason=why, version=version, vector=vector)
+        done = lifecycle.restore(self.store, memory_id, actor=who, reason=why, version=version, vector=vector)
+        return self._mended(done)
 
     def as_of(self, memory_id: str, moment: datetime) -> MemCube | None:
         """The version that was current at ``moment``."""
@@ -216,7 +226,8 @@ class MemOS:
     def forget(self, memory_id: str, *, reason: str = "asked to forget", legal_override: bool = False) -> Receipt:
         """Erase a memory for good: text, versions, indexes, caches, adapters, and copies made by us."""
         receipt: list[Receipt] = []
-        guard = Guarded(self.store, self.principal, forgetting=lambda *told: self._erase(*told, receipt=receipt))
+        erase = partial(self._erase, legal_override=legal_override, receipt=receipt)
+        guard = Guarded(self.store, self.principal, forgetting=erase)
         guard.forget(memory_id, reason=reason, legal_override=legal_override)
         return receipt[0]
 
@@ -296,10 +307,20 @@ class MemOS:
             raise InvalidInput(f"unknown arguments {sorted(unknown)}: say whose memory by user_id, agent_id, run_id")
         return arguments.scope_of(self.memory.settings.tenant, owner)
 
-    def _erase(self, ids: list[str], actor: str, reason: str, *, receipt: list[Receipt] | None = None) -> list[str]:
-        caches = [self._tiers] if self._tiers is not None else []
-        forgetting = self._forgetting(caches)
-        done = forgetting.forget(ids, actor=actor, reason=reason, legal_override=True)  # the guard has asked already
+    def _erase(
+        self,
+        ids: list[str],
+        actor: str,
+        reason: str,
+        *,
+        legal_override: bool = False,
+        receipt: list[Receipt] | None = None,
+    ) -> list[str]:
+        cubes = [cube for id in ids if (cube := self.store.get(id)) is not None]
+        forgetting = self._forgetting([self._tiers] if self._tiers is not None else [])
+        done = forgetting.forget(ids, actor=actor, reason=reason, legal_override=legal_override)
+        for cube in cubes:
+            self.memory.mend(cube)
         if receipt is not None:
             receipt.append(done)
         return list(done.ids)
@@ -309,6 +330,10 @@ class MemOS:
         copies = exports.beside(path) if path is not None else None
         embedder, indexes = self.memory.embedder, self.memory.indexes
         return Forgetting(self.store, embedder=embedder, indexes=indexes, caches=caches, exports=copies)
+
+    def _mended(self, cube: MemCube) -> MemCube:
+        self.memory.mend(cube)
+        return cube
 
     def _readable(self, id: str) -> MemCube:
         cube = self._guard.get(id)
