@@ -46,6 +46,7 @@ class AsyncMemory:
     forget = _in_thread(Memory.forget)
     history = _in_thread(Memory.history)
     reset = _in_thread(Memory.reset)
+    mend = _in_thread(Memory.mend)
     close = _in_thread(Memory.close)
 
     async def __aenter__(self) -> Self:
