@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from lamina.bench.experiments import rhythm_crash
+from lamina.bench.experiments.rhythm_baselines import PeriodicPolicy
 from lamina.bench.experiments.rhythm_experiments import ARMS, Reads, order, retention, write
 from lamina.bench.experiments.rhythm_stream import CLASSES, SCOPE, Associator, extract, stream
 from lamina.bench.systems.dynamical_intelligence import (
@@ -21,7 +22,6 @@ from lamina.bench.systems.dynamical_intelligence import (
 )
 from lamina.cube.cube import Header, MemCube
 from lamina.cube.payload import TextPayload
-from lamina.kernel.rhythms.rhythm_baselines import PeriodicPolicy
 
 pytestmark = pytest.mark.model
 

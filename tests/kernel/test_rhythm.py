@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lamina.bench.experiments.rhythm_baselines import EagerPolicy, PeriodicPolicy, UnsyncedPolicy
 from lamina.errors import InvalidInput
 from lamina.kernel.rhythm import NestedRhythm, Tick
-from lamina.kernel.rhythms.rhythm_baselines import EagerPolicy, PeriodicPolicy, UnsyncedPolicy
 
 
 class Recorder:

@@ -15,6 +15,7 @@ from pathlib import Path
 from lamina.activation.prefix import Member, continuation
 from lamina.bench.experiments import memos_experiments as experiments
 from lamina.bench.experiments import tier_optimum, tier_simulation, tier_traces
+from lamina.bench.experiments.tier_baselines import LFUPolicy, LRUPolicy, MemosPolicy, NeverPromote
 from lamina.bench.experiments.tier_simulation import Outcome
 from lamina.bench.experiments.tier_traces import Trace
 from lamina.bench.synthetic import WordVectors
@@ -24,7 +25,6 @@ from lamina.kernel.governance import Principal
 from lamina.kernel.governing.guarded import Guarded
 from lamina.kernel.memos import MemOS
 from lamina.kernel.scheduling import HeatPolicy
-from lamina.kernel.tiering.baselines import LFUPolicy, LRUPolicy, MemosPolicy, NeverPromote
 from lamina.kernel.tiering.decisions import Budgets, Costs, Decision, Policy, Stats, Tier
 from lamina.kernel.tiering.residents import Residents
 from lamina.llm.causal import CausalLM

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lamina.bench.experiments.rhythm_baselines import UnsyncedPolicy
 from lamina.bench.experiments.rhythm_stream import CONTEXTS, SCOPE, THINGS, Associator, extract, stream
 from lamina.cube.cube import Header, MemCube, Scope
 from lamina.cube.payload import Payload, TextPayload
@@ -26,7 +27,6 @@ from lamina.kernel.rhythm import NestedRhythm, Tick
 from lamina.kernel.rhythms.consolidation import Tiers
 from lamina.kernel.rhythms.parameter_consolidation import ParameterConsolidation
 from lamina.kernel.rhythms.replay import Replayed, Reservoir, SequenceReplay
-from lamina.kernel.rhythms.rhythm_baselines import UnsyncedPolicy
 from lamina.store.sqlite import SqliteStore
 
 CAP = 48  # work units of one trough above level 0

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lamina.bench.experiments import tier_simulation
+from lamina.bench.experiments.tier_baselines import FixedSet
 from lamina.bench.experiments.tier_simulation import BYTES_PER_TOKEN, Outcome
 from lamina.bench.experiments.tier_traces import Trace
 from lamina.errors import InvalidInput
-from lamina.kernel.tiering.baselines import FixedSet
 from lamina.kernel.tiering.decisions import Costs
 
 _BLOCKS = 40  # prices are constant within a block of calls: still a bound, and quick to improve

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from lamina.bench.card import Card, Claim, Measurement, Scale
+from lamina.bench.experiments.rhythm_baselines import EagerPolicy, PeriodicPolicy, UnsyncedPolicy
 from lamina.bench.experiments.rhythm_crash import crash
 from lamina.bench.experiments.rhythm_experiments import (
     ARMS,
@@ -32,7 +33,6 @@ from lamina.bench.experiments.rhythm_experiments import (
     write,
 )
 from lamina.kernel.rhythm import NestedRhythm
-from lamina.kernel.rhythms.rhythm_baselines import EagerPolicy, PeriodicPolicy, UnsyncedPolicy
 from lamina.llm.embed import MiniLM
 
 EXPECTED_LAG = (8 + 32 - 2) / 2  # of level 2 without nesting: the mean age of what either level below wrote last

@@ -1,1 +1,1 @@
-"""What the consolidation clock drives, and the clocks it is compared with."""
+"""What the consolidation clock drives."""
