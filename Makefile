@@ -51,7 +51,7 @@ check: .venv/.dev  ## ruff and mypy --strict
 	@$(BIN)/mypy
 
 test: check  ## everything CI runs: check, then the whole test suite
-	@$(BIN)/pytest -n 2 $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 $(ARGS)  # two workers of two spinning threads each would fight for two cores
 
 bench: .venv/.peers  ## all proofs; make bench ARGS="throughput --write" for one
 	@$(BIN)/lamina bench $(or $(ARGS),--all --write)

@@ -113,31 +113,40 @@ def _bytes(store: SqliteStore) -> dict[str, int]:
 
 @dataclass(slots=True)
 class Reads:
-    """Foreground reads that arrive at Poisson times, ``gap`` seconds apart in the mean; latencies in seconds."""
+    """Foreground reads that arrive at Poisson times, ``gap`` seconds apart in the mean; latencies in seconds.
+
+    They stop at ``wanted``: on a machine where a read takes longer than the gap, the queue would never end.
+    """
 
     read: Callable[[], object]
     gap: float
     seed: int
+    wanted: int = 0
     latencies: list[float] = field(default_factory=list)
     due: float = math.inf
     _rng: random.Random = field(default_factory=random.Random)
 
-    def start(self) -> None:
+    def start(self, count: int) -> None:
+        """``count`` more reads arrive from now on."""
         self._rng.seed(self.seed)
+        self.wanted += count
         self.due = time.perf_counter() + self._rng.expovariate(1 / self.gap)
+
+    @property
+    def over(self) -> bool:
+        return len(self.latencies) >= self.wanted
 
     def serve(self) -> None:
         """Answer what has arrived by now; each waited from its arrival on."""
-        while self.due <= time.perf_counter():
+        while self.due <= time.perf_counter() and not self.over:
             self.read()
             self.latencies.append(time.perf_counter() - self.due)
             self.due += self._rng.expovariate(1 / self.gap)
 
     def alone(self, count: int) -> None:
         """``count`` reads with nothing else to do."""
-        self.start()
-        end = len(self.latencies) + count
-        while len(self.latencies) < end:
+        self.start(count)
+        while not self.over:
             time.sleep(max(0.0, self.due - time.perf_counter()))
             self.serve()
 
@@ -182,8 +191,8 @@ def isolation(folder: Path, policy: Policy, reads: int, idle: int, seed: int, en
         alone = Reads(read, gap, seed + 1)
         alone.alone(idle // 2)
         busy.read, busy.gap = read, gap
-        busy.start()
-        while len(busy.latencies) < reads:
+        busy.start(reads)
+        while not busy.over:
             clock.observe(next(events))
             busy.serve()
         alone.alone(idle - idle // 2)
