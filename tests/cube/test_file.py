@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import mmap
 import os
 import signal
@@ -55,6 +56,27 @@ def test_path_round_trip(cube: MemCube, tmp_path: Path) -> None:
         assert loaded["text"].tobytes().decode() == cube.text
     else:
         assert np.array_equal(loaded["keys"], cube.payload.tensors["keys"].numpy())
+
+
+@pytest.mark.parametrize("excess", [-1, 0, 1, cube_file.BLOCK_BYTES])
+def test_the_checksum_is_that_of_all_blocks(excess: int) -> None:
+    def made(size: int) -> bytes:
+        empty = np.zeros((0,), np.float32)  # how a file comes in pieces must not show
+        tensors = {"empty": empty, "large": np.arange(size, dtype=np.uint8), "other": empty}
+        return dumps(
+            MemCube(
+                Header(kind="activation", id="x", created=OLD.header.created), TensorPayload.from_numpy(tensors, MODEL)
+            )
+        )
+
+    frame = len(made(cube_file.BLOCK_BYTES)) - cube_file.BLOCK_BYTES
+    data = made(2 * cube_file.BLOCK_BYTES - frame + excess)
+    at = data.index(b'"sha256":"') + len(b'"sha256":"')
+    bare = data[:at] + b"0" * 64 + data[at + 64 :]
+    starts = range(0, len(bare), cube_file.BLOCK_BYTES)
+    leaves = [hashlib.sha256(bare[start : start + cube_file.BLOCK_BYTES]).digest() for start in starts]
+    assert data[at : at + 64].decode() == hashlib.sha256(b"".join(leaves)).hexdigest()
+    assert loads(data).payload.tensors["large"].nbytes == 2 * cube_file.BLOCK_BYTES - frame + excess
 
 
 def test_large_tensors_are_mapped_and_the_file_cannot_be_reached(tmp_path: Path) -> None:

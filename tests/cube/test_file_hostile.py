@@ -41,7 +41,8 @@ def seal(raw: bytes) -> bytes:
     if place is None:
         return raw
     zeroed = raw[: place.start(1)] + b"0" * 64 + raw[place.end(1) :]
-    return raw[: place.start(1)] + hashlib.sha256(zeroed).hexdigest().encode() + raw[place.end(1) :]
+    leaves = [hashlib.sha256(zeroed[start : start + (1 << 20)]).digest() for start in range(0, len(zeroed), 1 << 20)]
+    return raw[: place.start(1)] + hashlib.sha256(b"".join(leaves)).hexdigest().encode() + raw[place.end(1) :]
 
 
 def unpack(raw: bytes) -> tuple[str, bytes]:

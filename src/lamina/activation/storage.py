@@ -69,12 +69,12 @@ def unpack(payload: TensorPayload, layout: KVLayout, dtype: Any) -> Stored:
     tensors = payload.tensors
     form = form_of(payload)
     ids = _vector(tensors, "ids", "I32").tolist()
-    at = torch.arange(len(ids))
+    tables = layout.rotary.tables(torch.arange(len(ids)))
     keys, values, names = [], [], {"ids", "logits"}
     for layer, (heads, key_width, value_width) in enumerate(layout.layers):
         names |= (key := _names(f"layer.{layer:03d}.key", form)) | (value := _names(f"layer.{layer:03d}.value", form))
         plain = _widened(tensors, min(key), form, (heads, len(ids), key_width))
-        keys.append(layout.rotary.rotate(plain, at).to(dtype))
+        keys.append(layout.rotary.turn(plain, *tables).to(dtype))
         values.append(_widened(tensors, min(value), form, (heads, len(ids), value_width)).to(dtype))
     if unknown := sorted(tensors.keys() - names):
         raise CorruptCube(f"the payload holds {unknown[0]!r}, which is no part of a key-value cube of this model")

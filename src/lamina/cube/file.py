@@ -4,7 +4,8 @@ Metadata of the container: ``sha256``, ``format``, ``header`` (``lamina.cube.hea
 ``fingerprint``. Text is a ``U8`` tensor named ``text``. The checksum always stands at the same place,
 right behind the opening bytes ``MAGIC``, and is taken over the *whole file* with its own 64 digits
 read as zeros: there is no byte, not even of padding, that may change unnoticed. It detects accidents;
-it does not prove who wrote the file.
+it does not prove who wrote the file. It is the sha256 of the sha256 of each block of ``BLOCK_BYTES``, so that
+all cores check a large file at once: of a cached prefix, checking is a third of the time that loading takes.
 
 Files are replaced, never rewritten, so a reader keeps the version it opened. Files over
 ``MAP_BYTES`` are memory-mapped copy-on-write: tensors cost no memory until they are used.
@@ -19,6 +20,7 @@ import reprlib
 import stat
 import tempfile
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,6 +42,7 @@ MAGIC = b'{"__metadata__":{"sha256":"'  # at byte 8, behind the length of the co
 MAX_BYTES = 16 << 30
 MAX_TEXT_BYTES = 64 << 20  # text is copied, not mapped: it needs a bound of its own
 MAP_BYTES = 1 << 20
+BLOCK_BYTES = 1 << 20
 _DIGEST = slice(container.LENGTH_BYTES + len(MAGIC), container.LENGTH_BYTES + len(MAGIC) + 64)
 _ZEROS = "0" * 64
 _fingerprint = Codec(Fingerprint)
@@ -191,10 +194,36 @@ def _check_kind(kind: str, payload: Payload) -> None:
 
 
 def _digest(pieces: Iterable[bytes | memoryview]) -> str:
+    blocks = list(_blocks(pieces))
+    if len(blocks) == 1:
+        leaves = [_leaf(blocks[0])]
+    else:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing lets go of the interpreter
+            leaves = list(pool.map(_leaf, blocks))
+    return hashlib.sha256(b"".join(leaves)).hexdigest()
+
+
+def _leaf(block: list[memoryview]) -> bytes:
     digest = hashlib.sha256()
+    for part in block:
+        digest.update(part)
+    return digest.digest()
+
+
+def _blocks(pieces: Iterable[bytes | memoryview]) -> Iterator[list[memoryview]]:
+    """The stream of ``pieces`` cut every ``BLOCK_BYTES``, each block in its parts."""
+    block: list[memoryview] = []
+    room = BLOCK_BYTES
     for piece in pieces:
-        digest.update(piece)
-    return digest.hexdigest()
+        rest = memoryview(piece).cast("B")
+        while len(rest) >= room:
+            yield [*block, rest[:room]]
+            rest, block, room = rest[room:], [], BLOCK_BYTES
+        if rest:  # how a stream comes in pieces must not show
+            block.append(rest)
+            room -= len(rest)
+    if block:
+        yield block
 
 
 @contextmanager

@@ -61,20 +61,20 @@ class Rotary:
 
     def rotate(self, x: Tensor, positions: Tensor) -> Tensor:
         """``x`` ``(..., n, d)`` with positions ``(n,)`` put on; float32, or float64 for float64."""
-        cos, sin = self.tables(positions)
-        return self._turn(x, cos, sin)
+        return self.turn(x, *self.tables(positions))
 
     def unrotate(self, x: Tensor, positions: Tensor) -> Tensor:
         """The inverse of ``rotate``: shapes and dtypes as there."""
         cos, sin = (table.double() for table in self.tables(positions))
         square = cos * cos + sin * sin
-        return self._turn(x, cos / square, -sin / square)
+        return self.turn(x, cos / square, -sin / square)
 
     def move(self, x: Tensor, old: Tensor, new: Tensor) -> Tensor:
         """``x``, rotated to positions ``old``, as it would be at ``new``: both ``(n,)``."""
         return self.rotate(self.unrotate(x, old), new)
 
-    def _turn(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    def turn(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """``rotate`` by tables made before, for many tensors at the same positions."""
         if x.shape[-1] < self.width or x.shape[-2] != len(cos):
             raise InvalidInput(
                 f"x has shape {tuple(x.shape)}; give (..., {len(cos)} positions, at least {self.width} channels)"
@@ -83,6 +83,9 @@ class Rotary:
         wide = x.double() if x.dtype == torch.float64 else x.float()
         cos, sin = cos.to(wide.dtype), sin.to(wide.dtype)
         half = len(self.frequencies)
-        first, second, rest = wide[..., :half], wide[..., half : 2 * half], wide[..., 2 * half :]
-        turned: Tensor = torch.cat([first * cos - second * sin, second * cos + first * sin, rest], dim=-1)
+        first, second = wide[..., :half], wide[..., half : 2 * half]
+        turned: Tensor = torch.empty_like(wide, memory_format=torch.contiguous_format)
+        turned[..., 2 * half :] = wide[..., 2 * half :]
+        torch.mul(first, cos, out=turned[..., :half]).sub_(second * sin)
+        torch.mul(second, cos, out=turned[..., half : 2 * half]).add_(first * sin)
         return turned
