@@ -32,6 +32,7 @@ from lamina.text.base import Extractor, Hit, Retriever, Updater
 from lamina.text.ingestion import Batch, Ingestion
 from lamina.text.prompted import quarantine
 from lamina.text.prompted.echo import INJECTED
+from lamina.text.repeats import write_once
 from lamina.text.reranking import Reranker
 from lamina.text.results import history_dicts, hit_dict, memory_dict, outcome_dict
 from lamina.text.sessions import SessionClock
@@ -113,6 +114,7 @@ class Memory:
         timestamp: Moment | None = None,
         expiration_date: Moment | None = None,
         infer: bool = True,
+        idempotency_key: str | None = None,
         memory_type: str | None = None,
         prompt: str | None = None,
     ) -> dict[str, Any]:
@@ -121,7 +123,8 @@ class Memory:
         Every message is kept verbatim as a ``turn``; with ``infer`` facts are taken from it, compared with
         what is known, and added, merged or made to supersede. ``timestamp`` is when it was said (default:
         now), to which "last week" refers. Returns ``{"results": [{"id", "memory", "event", ...}]}`` with
-        events ADD, UPDATE (with ``previous_memory``), DELETE, NONE. Raises ``InvalidInput``.
+        events ADD, UPDATE (with ``previous_memory``), DELETE, NONE. The same call again with the same
+        ``idempotency_key`` writes nothing. Raises ``InvalidInput``; ``Conflict`` for a key that came with other words.
         """
         if memory_type is not None or prompt is not None:
             name, value = ("memory_type", memory_type) if memory_type is not None else ("prompt", prompt)
@@ -137,6 +140,7 @@ class Memory:
             "metadata": metadata,
             "timestamp": timestamp,
             "expiration_date": expiration_date,
+            "idempotency_key": idempotency_key,
         }
         return self.add_batch([item], infer=infer)[0]
 
@@ -144,12 +148,12 @@ class Memory:
         """Many ``add`` calls in one transaction and one embedding batch: all are stored, or none.
 
         Each item is a dict of ``add``'s arguments (``messages`` and ids, ``metadata``, ``timestamp``,
-        ``expiration_date``); one result per item, in order.
+        ``expiration_date``, ``idempotency_key``); one result per item, in order.
         """
         if not isinstance(infer, bool):
             raise InvalidInput(f"infer={arguments.short(infer)}: pass True or False.")
         batches = [self._batch(number, item, infer) for number, item in enumerate(items)]
-        outcomes = self._ingestion.write(batches)
+        outcomes = write_once(self.store, self._ingestion.write, batches)
         return [{"results": [outcome_dict(outcome) for outcome in row]} for row in outcomes]
 
     def retry(self) -> dict[str, int]:
@@ -162,7 +166,7 @@ class Memory:
         return self._ingestion.pending.retry(self._tenant)
 
     def _batch(self, number: int, item: Mapping[str, Any], infer: bool) -> Batch:
-        allowed = {"messages", "user_id", "agent_id", "run_id", "metadata", "timestamp", "expiration_date"}
+        allowed = {*arguments.IDENTITY, "messages", "metadata", "timestamp", "expiration_date", "idempotency_key"}
         if not isinstance(item, Mapping) or "messages" not in item or not set(item) <= allowed:
             raise InvalidInput(
                 f"items[{number}]={arguments.short(item)}: pass a dict with 'messages' and any of {sorted(allowed)}."
@@ -172,6 +176,7 @@ class Memory:
         said = parse_messages(item["messages"], at=at, user=scope.user, agent=scope.agent)
         said = [turn for turn in said if turn.role != "system"]  # instructions are no memories
         turns, context = self._sessions.place(said, scope)
+        key = item.get("idempotency_key")
         return Batch(
             scope=scope,
             turns=turns,
@@ -179,6 +184,7 @@ class Memory:
             expires=arguments.moment("expiration_date", item.get("expiration_date"), end_of_day=True),
             infer=infer,
             context=context,
+            key=None if key is None else arguments.named("idempotency_key", key, 255),
         )
 
     def update(

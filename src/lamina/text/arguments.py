@@ -97,6 +97,14 @@ def clean_text(name: str, text: object, limit: int = MAX_QUERY) -> str:
     return text
 
 
+def named(name: str, text: object, limit: int) -> str:
+    """``clean_text`` that is not empty."""
+    cleaned = clean_text(name, text, limit)
+    if not cleaned.strip():
+        raise InvalidInput(f"{name} is empty: pass a name, or leave it out.")
+    return cleaned
+
+
 def memory_text(text: object) -> str:
     """The text of a memory: storable, and not empty."""
     clean = clean_text("text", text, MAX_TEXT)

@@ -8,15 +8,17 @@ that. Models run *outside* transactions, so that no lock is held while a network
 
 from __future__ import annotations
 
+import json
+import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lamina.cube.cube import Header, MemCube, Provenance, Scope, Trust, Utterance
+from lamina.cube.cube import Header, MemCube, Provenance, Scope, Trust, Utterance, new_id
 from lamina.cube.payload import TextPayload
 from lamina.llm.base import Embedder
 from lamina.store.base import Store, Write
@@ -32,11 +34,15 @@ from lamina.text.prompted.restoring import waiting
 
 _TRUST: dict[str, Trust] = {"assistant": "assistant", "tool": "tool"}
 KEPT = "kept verbatim"
+_KEYS = uuid.UUID("6e0f9d2c-5b1a-4c58-9c53-2f3a7b0d4e11")  # the name space of ids that follow from a key
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Turns of one scope that are written together, with what the caller attached to them."""
+    """Turns of one scope that are written together, with what the caller attached to them.
+
+    ``key``: an idempotency key (``lamina.text.repeats``), from which the ids of the turns follow.
+    """
 
     scope: Scope
     turns: Sequence[Turn]
@@ -44,6 +50,7 @@ class Batch:
     expires: datetime | None = None
     infer: bool = True
     context: Sequence[Turn] = ()
+    key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +108,7 @@ class Ingestion:
 
     def _write_first(self, batches: Sequence[Batch]) -> list[list[Outcome]]:
         """Every turn in one transaction, waiting; then what the model says, pair by pair."""
-        kept = [[_turn_cube(turn, batch) for turn in batch.turns] for batch in batches]
+        kept = [[_turn_cube(place, turn, batch) for place, turn in enumerate(batch.turns)] for batch in batches]
         kept = [
             [waiting(cube, turn) for cube, turn in zip(cubes, batch.turns, strict=True)] if batch.infer else cubes
             for batch, cubes in zip(batches, kept, strict=True)
@@ -148,7 +155,7 @@ class Ingestion:
         ]
 
     def _prepare(self, batch: Batch) -> _Prepared:
-        turns = [_turn_cube(turn, batch) for turn in batch.turns]
+        turns = [_turn_cube(place, turn, batch) for place, turn in enumerate(batch.turns)]
         if not batch.infer:
             return _Prepared(turns, [])
         reading = read(self._extractor, batch.scope, batch.turns, batch.context)
@@ -156,8 +163,16 @@ class Ingestion:
         return _Prepared(turns, [(draft, turns[draft.cites[-1] - first]) for draft in reading.drafts])
 
 
-def _turn_cube(turn: Turn, batch: Batch) -> MemCube:
+def turn_id(batch: Batch, place: int) -> str:
+    """The id of the turn at ``place`` in ``batch``: that of its key, or a new one."""
+    if batch.key is None:
+        return new_id()
+    return str(uuid.uuid5(_KEYS, json.dumps([asdict(batch.scope), batch.key, place])))
+
+
+def _turn_cube(place: int, turn: Turn, batch: Batch) -> MemCube:
     header = Header(
+        id=turn_id(batch, place),
         semantic_type="turn",
         scope=batch.scope,
         created=turn.at,
