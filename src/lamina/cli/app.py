@@ -23,6 +23,7 @@ from lamina.cli.explain import explain
 from lamina.cli.forget import forget
 from lamina.cli.graph import graph
 from lamina.cli.history import history
+from lamina.cli.keys import keys
 from lamina.cli.list import list_
 from lamina.cli.policy import policy
 from lamina.cli.promote import demote, promote
@@ -75,6 +76,7 @@ for _panel, _verbs in _PANELS.items():
 
 app.add_typer(recall, name="recall", rich_help_panel="Remember and recall")
 app.add_typer(share, name="share", rich_help_panel="Move and serve")
+app.add_typer(keys, name="keys", rich_help_panel="Move and serve")
 app.add_typer(policy, name="policy", rich_help_panel="Look inside")
 app.add_typer(cube, name="cube", rich_help_panel="Look inside")
 app.add_typer(audit, name="audit", rich_help_panel="Look inside")

@@ -63,7 +63,8 @@ logger = logging.getLogger("lamina.kernel")
 class MemOS:
     """The kernel over one ``Memory`` and one local model. Thread-safe; a context manager.
 
-    ``model`` is a name as in ``lamina.zoo.models.folder`` or a ``CausalLM``; it is loaded when first needed. ``budget``
+    ``model`` is a name as in ``lamina.zoo.models.folder``, a ``CausalLM``, or what loads one (so that several systems
+    can share it); it is loaded when first needed. ``budget``
     bounds the bytes of ready-made caches ("512MiB"). ``policy`` decides on moves (default: heat, with the costs of
     SmolLM2 on one core; give it yours by ``HeatPolicy.measured``). ``principal`` is who acts: by default the
     administrator of the memory's tenant. ``clock`` gives nanoseconds since 1970.
@@ -73,7 +74,7 @@ class MemOS:
         self,
         memory: Memory | str | Path | None = None,
         *,
-        model: CausalLM | str = "smollm2",
+        model: CausalLM | str | Callable[[], CausalLM] = "smollm2",
         budget: int | str = "512MiB",
         policy: Policy | None = None,
         principal: Principal | None = None,
@@ -273,7 +274,8 @@ class MemOS:
         """The caches and adapters; the model is loaded at the first use."""
         with self._loading:
             if self._tiers is None:
-                lm = self._model if isinstance(self._model, CausalLM) else CausalLM.load(self._model)
+                lm = CausalLM.load(self._model) if isinstance(self._model, str) else self._model
+                lm = lm if isinstance(lm, CausalLM) else lm()
                 migrator = Migrator(self.store, lm, embedder=self.memory.embedder)
                 self._tiers = Tiers(
                     self.store, lm, migrator, budget=self._budget, policy=self._policy, clock=self._clock

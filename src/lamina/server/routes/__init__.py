@@ -1,0 +1,1 @@
+"""One file a resource; ``app.py`` puts them together."""

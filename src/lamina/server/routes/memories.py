@@ -1,0 +1,169 @@
+"""Memories: ``POST /memories``, ``POST /search`` and the rest of ``Memory``'s verbs, on mem0's paths."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from lamina.errors import NotPermitted
+from lamina.server.caller import Caller, needs
+from lamina.server.routes.service_of import Served
+from lamina.text.results import memory_dict
+
+router = APIRouter(tags=["memories"])
+
+Reader = Annotated[Caller, needs("read")]
+Writer = Annotated[Caller, needs("write")]
+Eraser = Annotated[Caller, needs("forget")]
+Owner = Annotated[str | None, Query(max_length=255)]
+Answer = dict[str, Any]
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class AddBody(Body):
+    messages: str | dict[str, Any] | list[dict[str, Any]] = Field(examples=["I moved to Denver in June."])
+    user_id: str | None = Field(None, examples=["alice"])
+    agent_id: str | None = None
+    run_id: str | None = None
+    metadata: dict[str, Any] | None = None
+    timestamp: str | float | None = Field(None, examples=["2026-06-12T09:30:00Z"])
+    expiration_date: str | None = None
+    infer: bool = True
+
+
+class SearchBody(Body):
+    query: str = Field(examples=["Where does Alice live?"])
+    filters: dict[str, Any] = Field(default_factory=dict, examples=[{"user_id": "alice"}])
+    top_k: int = 20
+    threshold: float = 0.1
+    rerank: bool = False
+    explain: bool = False
+    as_of: str | None = None
+    reference_date: str | None = None
+
+
+class UpdateBody(Body):
+    text: str | None = Field(None, examples=["I moved to Boulder."])
+    metadata: dict[str, Any] | None = None
+
+
+class AcceptBody(Body):
+    text: str | None = Field(None, description="the statement in other words")
+
+
+@router.post("/memories", summary="Remember messages")
+def add(
+    body: AddBody,
+    caller: Writer,
+    service: Served,
+    idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
+) -> Answer:
+    """Answers what was stored, updated or superseded. The same request with the same ``Idempotency-Key`` writes once,
+    whatever happened to the first."""
+    told = caller.owner(body.model_dump())
+    return service.system(caller).remember(told.pop("messages"), idempotency_key=idempotency_key, **told)
+
+
+@router.post("/memories/retry", summary="Read what waits for a model")
+def retry(caller: Writer, service: Served) -> dict[str, int]:
+    """Messages that wait for a language model which could not be reached are read now."""
+    return service.memory(caller).retry()
+
+
+@router.get("/memories", summary="List memories, newest first")
+def list_memories(
+    caller: Reader,
+    service: Served,
+    user_id: Owner = None,
+    agent_id: Owner = None,
+    run_id: Owner = None,
+    top_k: int = 100,
+    cursor: str | None = None,
+    as_of: str | None = None,
+) -> Answer:
+    """``cursor`` of one answer continues it in the next."""
+    owner = caller.owner({"user_id": user_id, "agent_id": agent_id, "run_id": run_id})
+    filters = {name: value for name, value in owner.items() if value is not None}
+    return service.memory(caller).get_all(filters=filters, top_k=top_k, cursor=cursor, as_of=as_of)
+
+
+@router.get("/memories/quarantined", summary="List statements that were set aside")
+def quarantined(
+    caller: Reader, service: Served, user_id: Owner = None, agent_id: Owner = None, run_id: Owner = None
+) -> Answer:
+    """Accept or delete each."""
+    owner = caller.owner({"user_id": user_id, "agent_id": agent_id, "run_id": run_id})
+    return service.memory(caller).quarantined(**owner)
+
+
+@router.delete("/memories", summary="Delete everything of an owner")
+def delete_all(
+    caller: Writer, service: Served, user_id: Owner = None, agent_id: Owner = None, run_id: Owner = None
+) -> Answer:
+    """Taken out of use; the history stays."""
+    owner = caller.owner({"user_id": user_id, "agent_id": agent_id, "run_id": run_id})
+    return service.memory(caller).delete_all(**owner)
+
+
+@router.post("/search", summary="Find the memories that answer a query")
+def search(body: SearchBody, caller: Reader, service: Served) -> Answer:
+    """Best first."""
+    told = body.model_dump()
+    told["filters"] = caller.owner(told["filters"])
+    return service.memory(caller).search(**told)
+
+
+@router.get("/memories/{memory_id}", summary="One memory")
+def get(memory_id: str, caller: Reader, service: Served) -> Answer:
+    """Deleted or not."""
+    return memory_dict(service.readable(caller, memory_id))
+
+
+@router.get("/memories/{memory_id}/history", summary="Every change of a memory")
+def history(memory_id: str, caller: Reader, service: Served) -> list[Answer]:
+    """Oldest first, with the reasons."""
+    service.readable(caller, memory_id)
+    return service.memory(caller).history(memory_id)
+
+
+@router.put("/memories/{memory_id}", summary="Write a new version of a memory")
+def update(memory_id: str, body: UpdateBody, caller: Writer, service: Served) -> Answer:
+    """The old version stays in the history."""
+    service.changeable(caller, memory_id)
+    return service.memory(caller).update(memory_id, body.text, metadata=body.metadata)
+
+
+@router.delete("/memories/{memory_id}", summary="Take a memory out of use, or erase it")
+def delete(
+    memory_id: str,
+    caller: Writer,
+    service: Served,
+    forget: Annotated[bool, Query(description="erase it everywhere instead of keeping its history")] = False,
+) -> Answer:
+    """With ``?forget=true`` (the right "forget") its text, versions, caches, adapters and our copies are erased."""
+    if not forget:
+        service.changeable(caller, memory_id)
+        return service.memory(caller).delete(memory_id)
+    if not caller.may("forget"):
+        raise NotPermitted("this key may not erase memories: the right 'forget' is needed")
+    service.changeable(caller, memory_id, "forget")
+    return {"forgotten": list(service.system(caller).forget(memory_id).ids)}
+
+
+@router.post("/memories/{memory_id}/restore", summary="Take back a deletion or a supersession")
+def restore(memory_id: str, caller: Writer, service: Served) -> Answer:
+    """What was closed with it is open again too."""
+    service.changeable(caller, memory_id)
+    return service.memory(caller).restore(memory_id)
+
+
+@router.post("/memories/{memory_id}/accept", summary="Believe a statement that was set aside")
+def accept(memory_id: str, body: AcceptBody, caller: Writer, service: Served) -> Answer:
+    """As it stands, or in other words."""
+    service.changeable(caller, memory_id)
+    return service.memory(caller).accept(memory_id, body.text)

@@ -1,0 +1,125 @@
+"""The kernel: talk to the model with what is remembered, move memories between forms, govern single ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query
+from pydantic import Field
+
+from lamina.kernel.memos import MemOS
+from lamina.kernel.tiering.census import census
+from lamina.server.caller import Caller, needs
+from lamina.server.routes.memories import Answer, Body, Owner, Reader, Writer
+from lamina.server.routes.service_of import Served
+from lamina.text import arguments
+from lamina.text.results import memory_dict
+
+router = APIRouter(tags=["system"])
+Admin = Annotated[Caller, needs("admin")]
+
+
+class ChatBody(Body):
+    messages: str | list[dict[str, str]] = Field(examples=["Which nuts must I avoid?"])
+    user_id: str | None = Field(None, examples=["alice"])
+    agent_id: str | None = None
+    run_id: str | None = None
+    memory: bool = True
+    k: int = Field(10, ge=1, le=100)
+    max_tokens: int = Field(64, ge=1, le=1024)
+    session: str = ""
+
+
+class MoveBody(Body):
+    ids: list[str] = Field(min_length=1, max_length=100)
+    to: Literal["activation", "text"] = "activation"
+
+
+class FeedbackBody(Body):
+    good: bool
+    correction: str | None = None
+    reason: str = ""
+
+
+class ReasonBody(Body):
+    reason: str = Field("", max_length=1000)
+
+
+@router.post("/chat", summary="Ask the local model, with memories in the cheapest form")
+def chat(body: ChatBody, caller: Writer, service: Served) -> Answer:
+    """Answers the text, and which memories served in which form."""
+    told = caller.owner(body.model_dump())
+    reply = service.system(caller).chat(told.pop("messages"), **told)
+    return asdict(reply) | {"tiers": [str(tier) for tier in reply.tiers]}
+
+
+@router.get("/tiers", summary="Memories and bytes in each form")
+def tiers(
+    caller: Reader, service: Served, user_id: Owner = None, agent_id: Owner = None, run_id: Owner = None
+) -> list[Answer]:
+    """Text, caches, adapters."""
+    owner = caller.owner({"user_id": user_id, "agent_id": agent_id, "run_id": run_id})
+    scope = arguments.scope_of(caller.tenant, owner, required=False)
+    return [asdict(count) for count in census(service.memory(caller).store, scope)]
+
+
+@router.post("/tiers/move", summary="Make memories ready as a cache, or go back to text")
+def move(body: MoveBody, caller: Writer, service: Served) -> list[Answer]:
+    """Answers in which form each is now. Adapters take minutes: they are jobs (``POST /jobs``)."""
+    for id in body.ids:
+        service.changeable(caller, id, "promote")
+    system = service.system(caller)
+    if body.to == "text":
+        system.demote(body.ids)
+    else:
+        system.promote(body.ids, "activation")
+    return [_explained(system, id) for id in body.ids]
+
+
+@router.get("/memories/{memory_id}/explain", summary="Where a memory is, and why")
+def explain(memory_id: str, caller: Reader, service: Served) -> Answer:
+    """Its form, its heat, and the reasons of its last moves."""
+    service.readable(caller, memory_id)
+    return _explained(service.system(caller), memory_id)
+
+
+@router.post("/memories/{memory_id}/feedback", summary="Say that a memory is right, wrong, or what is right")
+def feedback(memory_id: str, body: FeedbackBody, caller: Writer, service: Served) -> Answer:
+    """Right: it becomes active. Wrong: it is retracted, or corrected."""
+    service.changeable(caller, memory_id)
+    said = service.system(caller).feedback(memory_id, body.good, correction=body.correction, reason=body.reason)
+    return memory_dict(said)
+
+
+@router.post("/memories/{memory_id}/{verb}", summary="Archive, freeze or unfreeze a memory")
+def govern(
+    memory_id: str, verb: Literal["archive", "freeze", "unfreeze"], body: ReasonBody, caller: Admin, service: Served
+) -> Answer:
+    """What is frozen cannot be changed until it is unfrozen."""
+    service.readable(caller, memory_id)
+    system = service.system(caller)
+    verbs: dict[str, Callable[..., Any]] = {
+        "archive": system.archive,
+        "freeze": system.freeze,
+        "unfreeze": system.unfreeze,
+    }
+    return memory_dict(verbs[verb](memory_id, reason=body.reason))
+
+
+@router.get("/log", summary="What happened, oldest first")
+def log(
+    caller: Reader,
+    service: Served,
+    memory_id: Annotated[str, Query(max_length=255)],
+) -> list[Answer]:
+    """The rows of the hash-chained log about a memory."""
+    service.readable(caller, memory_id)
+    rows = service.memory(caller).store.events(cube=memory_id)
+    return [asdict(row) | {"at": row.at.isoformat(), "details": dict(row.details)} for row in rows]
+
+
+def _explained(system: MemOS, id: str) -> Answer:
+    found = system.explain(id)
+    return asdict(found) | {"tier": str(found.tier)}

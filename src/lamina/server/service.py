@@ -1,0 +1,93 @@
+"""Service: what all requests share. One store, one embedder and one model; for each tenant a ``MemOS`` over them.
+
+A tenant's ``MemOS`` is made at its first request and let go when ``TENANTS`` newer ones came; its caches go with it,
+its memories stay in the store. The model is loaded by the first request that needs it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import Any
+
+from lamina.cube.cube import MemCube
+from lamina.errors import InvalidInput, NotFound
+from lamina.kernel.governance import Action, check, require
+from lamina.kernel.memos import MemOS
+from lamina.llm.causal import CausalLM
+from lamina.memory import Memory
+from lamina.server.caller import Caller, operator, unauthorized
+from lamina.server.jobs import Jobs
+from lamina.server.keys import RESERVED, KeyRing
+from lamina.text import arguments
+
+TENANTS = 64
+
+
+class Service:
+    """``memory`` is the operator's; whoever made it closes it. ``public``: even without any keys a key is needed."""
+
+    def __init__(self, memory: Memory, *, model: CausalLM | str = "smollm2", public: bool = False) -> None:
+        self.settings = memory.settings
+        if self.settings.tenant.startswith(RESERVED):
+            raise InvalidInput(f"tenant={self.settings.tenant!r}: names that begin with {RESERVED!r} are reserved")
+        self.keys, self.jobs = KeyRing(memory.store), Jobs(memory.store)
+        self._memory, self._model, self._public = memory, model, public
+        self._systems: OrderedDict[str, MemOS] = OrderedDict()
+        self._lock, self._loading = threading.Lock(), threading.Lock()
+
+    def identify(self, token: str | None) -> Caller:
+        """Whom ``token`` proves. Without one: the operator, if no key was ever made. Raises ``Unauthorized``."""
+        if token is None and not self._public and not self.keys.any():
+            return operator(self.settings.tenant)
+        key = self.keys.verify(token) if token else None
+        if key is None:
+            raise unauthorized(token)
+        return Caller.of(key)
+
+    def system(self, caller: Caller) -> MemOS:
+        """The system of the caller's tenant, unguarded: ask ``readable`` or ``changeable`` about each id first, and
+        ``Caller.owner`` about each owner."""
+        with self._lock:
+            system = self._systems.get(caller.tenant)
+            if system is None:
+                system = self._systems[caller.tenant] = MemOS(self._of(caller.tenant), model=self.model)
+            self._systems.move_to_end(caller.tenant)
+            while len(self._systems) > TENANTS:
+                self._systems.popitem(last=False)
+            return system
+
+    def memory(self, caller: Caller) -> Memory:
+        """The memories of the caller's tenant; as unguarded as ``system``."""
+        return self.system(caller).memory
+
+    def model(self) -> CausalLM:
+        """The one model of all tenants, loaded at its first use."""
+        with self._loading:
+            if not isinstance(self._model, CausalLM):
+                self._model = CausalLM.load(self._model)
+            return self._model
+
+    def readable(self, caller: Caller, memory_id: str) -> MemCube:
+        """A memory that the caller may read; any other does not exist (``NotFound``)."""
+        id = arguments.clean_text("memory_id", memory_id, 255)
+        cube = self._memory.store.get(id)
+        if cube is None or not check(caller.principal, "read", cube):
+            raise NotFound(f"there is no memory {arguments.short(memory_id)}")
+        return cube
+
+    def changeable(self, caller: Caller, memory_id: str, action: Action = "write") -> MemCube:
+        """One that it may change. Raises ``NotFound``, and ``NotPermitted`` for one it may only read."""
+        cube = self.readable(caller, memory_id)
+        require(caller.principal, action, cube)
+        return cube
+
+    def ready(self) -> dict[str, Any]:
+        """Counts of the store: it answers."""
+        return dict(self._memory.store.stats())
+
+    def _of(self, tenant: str) -> Memory:
+        if tenant == self.settings.tenant:
+            return self._memory
+        settings = self.settings.model_copy(update={"tenant": tenant})
+        return Memory(store=self._memory.store, embedder=self._memory.embedder, settings=settings)
