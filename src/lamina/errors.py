@@ -99,6 +99,16 @@ class FrozenCube(NotPermitted):
     code = "FROZEN_CUBE"
 
 
+class RateLimited(NotPermitted):
+    """Too often: permitted again after ``retry_after`` seconds."""
+
+    code = "RATE_LIMITED"
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class IllegalTransition(LaminaError):
     """A memory cannot go from the state it is in to the one asked for."""
 

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import httpx
 import pytest
-from conftest import serving
 from hypothesis import given
 from hypothesis import strategies as st
+from live_server import serving
 
 from lamina import Memory
 from lamina.cube.cube import now
 from lamina.errors import InvalidInput, NotFound
+from lamina.kernel.governing.limits import Rate, RateLimits
 from lamina.server.app import create_app
 from lamina.server.keys import KeyRing
 from lamina.server.service import Service
@@ -210,3 +211,14 @@ def test_jobs_of_a_tenant_are_its_own(clients: Clients) -> None:
         told = [line for line in stream.iter_lines() if line.startswith("data:")]
     assert '"state":"done"' in told[-1].replace(" ", "") and '"results":150' in told[-1].replace(" ", "")
     assert len(clients.writer.get("/memories", params={"user_id": "log", "top_k": 1000}).json()["results"]) == 150
+
+
+def test_a_key_that_asks_too_often_is_told_when_to_come_again(tmp_path: Path) -> None:
+    with Memory(tmp_path / "m.db") as memory:
+        service = Service(memory, limits=RateLimits({"read": Rate(3, every=60 * 10**9)}))
+        with serving(create_app(service)) as url:
+            clients = Clients(url, service.keys)
+            answers = [clients.reader.get("/memories", params={"user_id": "ada"}) for _ in range(4)]
+            assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+            assert 55 <= int(answers[-1].headers["retry-after"]) <= 60
+            assert clients.admin.get("/memories", params={"user_id": "ada"}).status_code == 200  # a key of its own

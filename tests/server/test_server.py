@@ -59,7 +59,8 @@ def test_wrong_requests_say_what_is_wrong(
 
 def test_an_oversized_body_is_refused_unread(client: httpx.Client) -> None:
     with socket.create_connection((client.base_url.host, client.base_url.port or 80)) as wire:
-        head = f"POST /memories HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {MAX_BODY + 1}\r\n\r\n"
+        lines = "POST /memories HTTP/1.1", "Host: localhost", "Content-Type: application/json"
+        head = "\r\n".join([*lines, f"Content-Length: {MAX_BODY + 1}", "", ""])
         wire.sendall(head.encode())  # and not a byte of the body
         assert wire.recv(1000).startswith(b"HTTP/1.1 413")
 
@@ -87,7 +88,7 @@ def test_kernel_verbs(client: httpx.Client) -> None:
     id = added["results"][0]["id"]
     explained = client.get(f"/memories/{id}/explain").json()
     assert explained["tier"] == "text" and explained["id"] == id
-    assert [row["tier"] for row in client.get("/tiers", params={"user_id": "di"}).json()][0] == "text"
+    assert client.get("/tiers", params={"user_id": "di"}).json()[0]["tier"] == "text"
     assert client.post(f"/memories/{id}/freeze", json={}).status_code == 200
     assert client.put(f"/memories/{id}", json={"text": "My boat sank."}).status_code == 403
     assert client.post(f"/memories/{id}/unfreeze", json={}).status_code == 200

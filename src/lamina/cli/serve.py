@@ -24,18 +24,24 @@ def serve(
     names: Annotated[
         list[str] | None, typer.Option("--name", help="A host name it is asked under, if not loopback.")
     ] = None,
+    per_minute: Annotated[
+        int | None, typer.Option(min=1, help="Requests of each key; default: 600, on loopback any number.")
+    ] = None,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds until an answer must begin.")] = 120.0,
     log_json: Annotated[bool, typer.Option("--log-json", help="A line of JSON for each request.")] = False,
 ) -> None:
     """Serve memories over HTTP; /docs describes the API. Once a key exists, every request needs one."""
     uvicorn = require("uvicorn", "lamina serve")
     require("fastapi", "lamina serve")
+    from lamina.kernel.governing.limits import Rate, RateLimits
     from lamina.server.app import LOOPBACK, Limits, create_app
     from lamina.server.service import Service
 
     public = not _is_loopback(host)
     with session.memory(new=True) as memory:
-        service = Service(memory, public=public)
+        rate = Rate.per_minute(per_minute or 600) if per_minute or public else None
+        limits = RateLimits({"read": rate, "write": rate, "forget": rate} if rate else {})
+        service = Service(memory, public=public, limits=limits)
         if public and not service.keys.any():
             raise InvalidInput(
                 f"--host {host}: without keys only loopback is served; make one: lamina keys create NAME"

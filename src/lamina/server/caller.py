@@ -67,6 +67,7 @@ def needs(right: Right) -> Any:
         found = identify(request, given.credentials if given else None)
         if not found.may(right):
             raise NotPermitted(f"this key has the rights {', '.join(sorted(found.rights))}; {right!r} is needed")
+        request.app.state.service.spend(found, right)
         return found
 
     return Depends(caller)

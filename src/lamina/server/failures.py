@@ -24,6 +24,7 @@ STATUS: list[tuple[type[LaminaError], int]] = [  # the first that fits
     (errors.Conflict, 409),
     (errors.IllegalTransition, 409),
     (errors.FingerprintMismatch, 409),
+    (errors.RateLimited, 429),
     (errors.NotPermitted, 403),
     (errors.CorruptCube, 422),
     (errors.UntrustedBundle, 422),

@@ -12,27 +12,37 @@ from typing import Any
 
 from lamina.cube.cube import MemCube
 from lamina.errors import InvalidInput, NotFound
-from lamina.kernel.governance import Action, check, require
+from lamina.kernel.governance import Action, Principal, check, require
+from lamina.kernel.governing.limits import RateLimits
 from lamina.kernel.memos import MemOS
 from lamina.llm.causal import CausalLM
 from lamina.memory import Memory
 from lamina.server.caller import Caller, operator, unauthorized
 from lamina.server.jobs import Jobs
-from lamina.server.keys import RESERVED, KeyRing
+from lamina.server.keys import RESERVED, KeyRing, Right
 from lamina.text import arguments
 
 TENANTS = 64
 
 
 class Service:
-    """``memory`` is the operator's; whoever made it closes it. ``public``: even without any keys a key is needed."""
+    """``memory`` is the operator's; whoever made it closes it. ``public``: even without any keys a key is needed.
+    ``limits`` holds for each key of each process; default: none."""
 
-    def __init__(self, memory: Memory, *, model: CausalLM | str = "smollm2", public: bool = False) -> None:
+    def __init__(
+        self,
+        memory: Memory,
+        *,
+        model: CausalLM | str = "smollm2",
+        public: bool = False,
+        limits: RateLimits | None = None,
+    ) -> None:
         self.settings = memory.settings
         if self.settings.tenant.startswith(RESERVED):
             raise InvalidInput(f"tenant={self.settings.tenant!r}: names that begin with {RESERVED!r} are reserved")
         self.keys, self.jobs = KeyRing(memory.store), Jobs(memory.store)
         self._memory, self._model, self._public = memory, model, public
+        self._limits = limits or RateLimits({})
         self._systems: OrderedDict[str, MemOS] = OrderedDict()
         self._lock, self._loading = threading.Lock(), threading.Lock()
 
@@ -44,6 +54,10 @@ class Service:
         if key is None:
             raise unauthorized(token)
         return Caller.of(key)
+
+    def spend(self, caller: Caller, right: Right) -> None:
+        """One request of ``caller``. Raises ``RateLimited``."""
+        self._limits.spend(Principal(caller.tenant, agent=caller.id), "write" if right == "admin" else right)
 
     def system(self, caller: Caller) -> MemOS:
         """The system of the caller's tenant, unguarded: ask ``readable`` or ``changeable`` about each id first, and
