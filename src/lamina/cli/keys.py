@@ -70,9 +70,9 @@ def _ring(session: Session, *, new: bool = False) -> Iterator[KeyRing]:
 
 
 def _show(screen: Any, rows: list[dict[str, Any]]) -> None:
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("id", "name", "tenant", "rights", "only", "made", "state")
+    table = Table(Column("id", no_wrap=True), "name", "tenant", "rights", "only", "made", "state")
     for row in rows:
         state = "revoked" if row["revoked"] else f"until {row['expires'][:10]}" if row["expires"] else "valid"
         rights = ", ".join(row["rights"])

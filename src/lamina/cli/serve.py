@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-import logging
+import os
 from typing import Annotated
 
 import typer
@@ -24,8 +24,9 @@ def serve(
     names: Annotated[
         list[str] | None, typer.Option("--name", help="A host name it is asked under, if not loopback.")
     ] = None,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes that answer.")] = 1,
     per_minute: Annotated[
-        int | None, typer.Option(min=1, help="Requests of each key; default: 600, on loopback any number.")
+        int | None, typer.Option(min=1, help="Requests of each key and process; default: 600, on loopback any number.")
     ] = None,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds until an answer must begin.")] = 120.0,
     log_json: Annotated[bool, typer.Option("--log-json", help="A line of JSON for each request.")] = False,
@@ -33,35 +34,37 @@ def serve(
     """Serve memories over HTTP; /docs describes the API. Once a key exists, every request needs one."""
     uvicorn = require("uvicorn", "lamina serve")
     require("fastapi", "lamina serve")
-    from lamina.kernel.governing.limits import Rate, RateLimits
-    from lamina.server.app import LOOPBACK, Limits, create_app
-    from lamina.server.service import Service
+    from lamina.server import worker
+    from lamina.server.app import LOOPBACK
+    from lamina.server.keys import KeyRing
 
     public = not _is_loopback(host)
     with session.memory(new=True) as memory:
-        rate = Rate.per_minute(per_minute or 600) if per_minute or public else None
-        limits = RateLimits({"read": rate, "write": rate, "forget": rate} if rate else {})
-        service = Service(memory, public=public, limits=limits)
-        if public and not service.keys.any():
-            raise InvalidInput(
-                f"--host {host}: without keys only loopback is served; make one: lamina keys create NAME"
-            )
-        hosts = tuple(names or ()) + LOOPBACK if names or not public else ("*",)
-        app = create_app(service, limits=Limits(seconds=timeout), hosts=hosts)
-        if log_json:
-            _log_lines()
-        output.note(f"Memories of {memory.settings.database_path} at http://{host}:{port} (API: /docs). Ctrl-C ends.")
-        uvicorn.run(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=_GRACE)
-
-
-def _log_lines() -> None:
-    from lamina.server.observing import JsonLines
-
-    handler = logging.StreamHandler()
-    handler.setFormatter(JsonLines())
-    logger = logging.getLogger("lamina")
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+        if public and not KeyRing(memory.store).any():
+            raise InvalidInput(f"--host {host}: without keys only loopback is served: lamina keys create NAME")
+        settings = memory.settings
+    kind, _, name = settings.llm.partition(":")
+    serving = worker.Serving(
+        public=public,
+        hosts=(*LOOPBACK, *(names or ())) if names or not public else ("*",),
+        per_minute=per_minute or (600 if public else None),
+        seconds=timeout,
+        log_json=log_json,
+        model=name if kind == "local" else "smollm2",
+    )
+    os.environ |= {worker.VARIABLE: serving.model_dump_json(), "LAMINA_TENANT": settings.tenant}
+    os.environ |= {"LAMINA_PIPELINE": settings.pipeline} if settings.pipeline else {}
+    os.environ |= {"LAMINA_DATABASE": settings.database} if settings.database else {}
+    output.note(f"Memories of {settings.database_path} at http://{host}:{port} (API: /docs). Ctrl-C ends.")
+    uvicorn.run(
+        "lamina.server.worker:create",
+        factory=True,
+        host=host,
+        port=port,
+        workers=workers,
+        log_level="warning",
+        timeout_graceful_shutdown=_GRACE,
+    )
 
 
 def _is_loopback(host: str) -> bool:
