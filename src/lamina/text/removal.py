@@ -127,17 +127,24 @@ def retire_sources(
 
 
 def _sources(store: Store, cube: MemCube) -> list[str]:
-    """Every turn that any version of a memory was taken from: a version names only some of very many."""
-    versions = store.versions(cube.id)
-    return list(dict.fromkeys(source.id for one in versions for source in one.header.provenance.sources))
+    """Every turn of the same owner that any version of a memory was taken from: a version names only some of very many.
+
+    A turn of anybody else is no source, whatever a memory says that came from a file: who erases or corrects what is
+    theirs must not reach it.
+    """
+    named = dict.fromkeys(s.id for one in store.versions(cube.id) for s in one.header.provenance.sources)
+    return [id for id in named if (turn := store.get(id)) is None or _same_owner(turn, cube)]
+
+
+def _same_owner(one: MemCube, other: MemCube) -> bool:
+    mine, theirs = one.header.scope, other.header.scope
+    return (mine.tenant, mine.user) == (theirs.tenant, theirs.user)
 
 
 def forget(store: Store, embedder: Embedder, ids: Sequence[str], *, reason: str) -> list[str]:
     """Erase memories, the turns they rest on and all that was taken from those; the ids that went."""
-    wanted = dict.fromkeys(ids)
-    for id in ids:
-        for version in store.versions(id):
-            wanted |= dict.fromkeys(source.id for source in version.header.provenance.sources)
+    cubes = [cube for id in ids if (cube := store.get(id)) is not None]
+    wanted = dict.fromkeys([*ids, *(source for cube in cubes for source in _sources(store, cube))])
     present = {id: cube.header.scope for id in wanted if (cube := store.get(id)) is not None}
     if not present:
         return []
