@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from lamina.bench.experiments.document_language import reader
 from lamina.cube import MemCube, Scope
 from lamina.cube import file as cube_file
 from lamina.cube.cube import Header
-from lamina.cube.payload import TextPayload
+from lamina.cube.payload import TensorPayload, TextPayload
 from lamina.errors import FingerprintMismatch, InvalidInput, NotFound
 from lamina.llm.causal import CausalLM
 
@@ -44,7 +45,8 @@ def test_what_is_read_is_the_weighted_sum_of_the_best_memories(cmt: CMT, lm: Cau
     with torch.no_grad():
         for n, question in enumerate(QUESTIONS):
             found = cmt.read(QUESTIONS)
-            scores = objective.scores(cmt.compressor.ask([lm.encode(question)]), cmt.bank.keys)
+            queries = cmt.compressor.ask([lm.encode(question)]).queries
+            scores = objective.scores(queries, cmt.bank.keys, cmt.compressor.temperature)
             places, weights = objective.choose(scores, 3)
             wanted = sum(w * cmt.bank.memories([p])[0] for p, w in zip(places[0].tolist(), weights[0], strict=True))
             torch.testing.assert_close(found.prefix[n], wanted, rtol=1e-4, atol=1e-5)
@@ -102,6 +104,16 @@ def test_a_long_document_becomes_several_memories_of_one_source(cmt: CMT) -> Non
     assert [header.id for header in cmt.bank.headers] == [cubes[-1].id]
 
 
+def test_stretches_of_one_document_do_not_outdate_each_other(cmt: CMT) -> None:
+    twice = " ".join([*[DOCUMENTS[0]] * 6, "filler1", "filler2"] * 2)  # two equal stretches of 32
+    cmt.write([twice])
+    found = cmt.read(QUESTIONS[0], k=2)
+    assert found.weights[0].tolist() == pytest.approx([0.5, 0.5], abs=0.01)
+    cmt.write([DOCUMENTS[0], DOCUMENTS[0]])  # two documents do
+    newest, older = cmt.read(QUESTIONS[0], k=2).weights[0].tolist()
+    assert newest > 0.95 > older
+
+
 def test_a_deleted_memory_is_never_read_again(cmt: CMT) -> None:
     cubes = cmt.write(DOCUMENTS)
     best = cmt.read(QUESTIONS[0]).memories[0][0]
@@ -130,6 +142,10 @@ def test_bad_arguments_are_refused_and_nothing_is_written(cmt: CMT, lm: CausalLM
         cmt.fit(EXAMPLES, steps=1, batch=2)
     with pytest.raises(InvalidInput, match="max_document=256"):
         CMT(lm, tokens=2, max_document=256)
+    with pytest.raises(InvalidInput, match=r"aggregate='mean' must be one of"):
+        CMT(lm, tokens=2, aggregate="mean", max_document=32)  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match=r"question=\[\] must not be empty"):
+        cmt.read([])
     with pytest.raises(InvalidInput, match="top_k=0"):
         CMT(lm, tokens=2, top_k=0, max_document=32)
 
@@ -149,6 +165,84 @@ def test_a_fitted_memory_adds_what_the_model_cannot_know(cmt: CMT) -> None:
     before = cmt.gain(EXAMPLES)
     cmt.fit(endless(EXAMPLES), steps=60, batch=6, lr=5e-3, weights=Objective())
     assert cmt.gain(EXAMPLES) > before + 0.5
+
+
+def test_a_fit_that_fails_leaves_a_bank_for_what_the_compressor_has_become(cmt: CMT) -> None:
+    before = cmt.version
+    with pytest.raises(InvalidInput, match="ran out in step 1"):
+        cmt.fit(EXAMPLES, steps=2, batch=6, lr=1e-2)
+    assert cmt.version != before
+    written = cmt.write(DOCUMENTS[:1])[0].payload
+    assert isinstance(written, TensorPayload)
+    assert written.fingerprint.weights.endswith(cmt.version)
+
+
+def test_examples_that_are_too_long_are_refused_as_whole(cmt: CMT) -> None:
+    long = Example(" ".join(DOCUMENTS * 2), "ask first1", "value1")  # 60 tokens of at most 32
+    with pytest.raises(InvalidInput, match=r"has 60 tokens, over max_document=32"):
+        cmt.fit([*EXAMPLES, long], steps=1, batch=7)
+    with pytest.raises(InvalidInput, match=r"has 60 tokens"):
+        cmt.gain([long])
+    with pytest.raises(InvalidInput, match="more than 256 with its question and answer"):
+        cmt.gain([Example(DOCUMENTS[0], "ask " * 300, "value1")])
+    with pytest.raises(InvalidInput, match="examples is empty"):
+        cmt.gain([])
+
+
+def test_threads_that_write_remove_and_read_always_see_a_whole_bank(cmt: CMT) -> None:
+    cmt.write(DOCUMENTS)
+
+    def churn(number: int) -> None:
+        for _ in range(6):
+            (cube,) = cmt.write([DOCUMENTS[number]])
+            cmt.remove(cube.id)
+
+    def ask(number: int) -> list[str]:
+        found = [cmt.read(QUESTIONS[number], k=4) for _ in range(12)]
+        return [f"{len(set(one.memories[0]))} {float(one.weights.sum()):.3f}" for one in found]
+
+    with ThreadPoolExecutor(4) as pool:
+        churning = [pool.submit(churn, n) for n in range(2)]
+        asking = [pool.submit(ask, n) for n in range(2)]
+        assert all(future.result() is None for future in churning)
+        assert {line for future in asking for line in future.result()} == {"4 1.000"}
+    assert len(cmt.bank) == 6
+
+
+def test_cross_attention_learns_keeps_its_setting_and_reads_what_the_sum_cannot(lm: CausalLM) -> None:
+    cmt = CMT(lm, tokens=2, rank=4, key_dim=8, top_k=3, aggregate="cross_attention", max_document=32)
+    log = cmt.fit(endless(EXAMPLES), steps=60, batch=6, lr=5e-3)
+    assert sum(log.losses[-5:]) < 0.7 * sum(log.losses[:5])
+    cmt.write(DOCUMENTS)
+    found = cmt.read(QUESTIONS)
+    for n in range(6):
+        places = [[header.id for header in cmt.bank.headers].index(id) for id in found.memories[n]]
+        asked = cmt.compressor.ask([lm.encode(QUESTIONS[n])])
+        with torch.no_grad():
+            wanted = cmt.compressor.combine(
+                asked, cmt.bank.memories(places), torch.arange(3)[None], found.weights[n : n + 1]
+            )
+        torch.testing.assert_close(found.prefix[n], wanted[0], rtol=1e-3, atol=1e-4)
+    again = CMT.from_cube(lm, cube_file.loads(cube_file.dumps(cmt.cube())))
+    assert (again.aggregate, again.version) == ("cross_attention", cmt.version)
+    assert again.compressor.attention is not None
+    again.bank.extend(cmt.bank.cubes())
+    assert torch.equal(again.read(QUESTIONS).prefix, found.prefix)
+    assert cmt.generate(QUESTIONS[0], max_tokens=1).sources == found.sources[0]
+
+
+def test_a_compressed_bank_is_read_written_and_deleted_from_as_before(cmt: CMT) -> None:
+    cmt.write(DOCUMENTS)
+    before = cmt.read(QUESTIONS)
+    cmt.bank = cmt.bank.compress(512)  # a code for each of its 12 tokens: nothing is lost
+    after = cmt.read(QUESTIONS)
+    assert after.memories == before.memories
+    torch.testing.assert_close(after.prefix, before.prefix)
+    (cube,) = cmt.write(["filler9 first9 last9 attribute1 value9"])
+    assert cmt.bank.cube(cube.id).payload == cube.payload
+    cmt.remove(cube.id)
+    assert cmt.remove(before.memories[0][0]) == [before.memories[0][0]]
+    assert before.memories[0][0] not in cmt.read(QUESTIONS[0], k=5).memories[0]
 
 
 def test_a_compressor_goes_through_a_file_and_its_memories_with_it(cmt: CMT, lm: CausalLM) -> None:

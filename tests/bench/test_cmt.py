@@ -10,7 +10,7 @@ import torch
 
 from lamina.activation.document_memory import CMT
 from lamina.bench.experiments.document_language import questions, reader, stream
-from lamina.bench.experiments.document_streams import ask_memories, fine_tune, greedy, pooled
+from lamina.bench.experiments.document_streams import ask_codes, ask_memories, fine_tune, greedy, share
 from lamina.bench.systems.cmt import BATCH, BYTES, CARD, EM, FROZEN, OVER_CLOSED, lessons
 
 
@@ -45,9 +45,24 @@ def test_what_the_bench_counts_is_what_generate_answers(cmt: CMT) -> None:
     assert answers == [cmt.generate(text, max_tokens=1).text for text in texts]
     right = [answer == question.answer for answer, question in zip(answers, asked.questions[:8], strict=True)]
     assert asked.recalled[:8].tolist() == right
+    names = [asked.documents[question.document].text.split()[1:3] for question in asked.questions]
+    newer = [
+        name in [d.text.split()[1:3] for d in asked.documents[q.document + 1 :]]
+        for q, name in zip(asked.questions, names, strict=True)
+    ]
+    assert asked.kept.tolist() == newer
     sizes = [len(asked.fifth(number)) for number in range(5)]
     assert sum(sizes) == len(asked.questions) == len(asked.recalled)
-    assert pooled([asked, asked], lambda one: one.recalled) == pytest.approx(asked.recalled.mean())
+    assert share([asked.recalled, asked.recalled]) == pytest.approx(asked.recalled.mean())
+
+
+def test_a_bank_in_codes_is_asked_alike_and_put_back(cmt: CMT) -> None:
+    asked = ask_memories(cmt, stream(np.random.default_rng(0), 30))
+    plain = cmt.bank
+    exact = ask_codes(cmt, asked.questions, 512)  # 60 tokens: each has its own code
+    assert exact.recalled.tolist() == asked.recalled.tolist()
+    assert (cmt.bank, exact.plain_bytes) == (plain, plain.nbytes)
+    assert ask_codes(cmt, asked.questions, 4).bytes == 30 * 2 * (2 + 8) + 2 * 4 * 32
 
 
 def test_the_fine_tuned_rival_learns_its_document_and_the_reader_is_left_alone(cmt: CMT) -> None:

@@ -18,14 +18,14 @@ import hashlib
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Self, TypeVar, cast
+from typing import Self, TypeVar, cast, get_args
 
 import torch
 from torch import Tensor
 
 from lamina.activation.documents import objective
 from lamina.activation.documents.bank import SoftBank, compressed_by, source_id
-from lamina.activation.documents.compressor import Compressor
+from lamina.activation.documents.compressor import Aggregate, Compressor
 from lamina.activation.documents.reader import answer_logprobs, prefix_cache
 from lamina.activation.documents.training import Example, Objective, TrainLog, train
 from lamina.cube.cube import Header, Lineage, MemCube, Provenance, Scope, Source, new_id
@@ -65,8 +65,9 @@ class CMT:
     """Soft memories of documents for ``lm``, which is never changed.
 
     ``tokens`` soft tokens a document, ``rank`` of the branches, ``key_dim`` of the keys, ``top_k`` memories read for a
-    question. A document over ``max_document`` tokens is cut into several memories of one source. Threads may share
-    one; the model's ``lock`` is held while it runs.
+    question, combined as ``aggregate`` says: ``weighted`` sums them, ``cross_attention`` lets the question look through
+    them. A document over ``max_document`` tokens is cut into several memories of one source. Threads may share one, but
+    for ``fit``; the model's ``lock`` is held while it runs.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class CMT:
         rank: int = 16,
         key_dim: int = 64,
         top_k: int = 4,
+        aggregate: Aggregate = "weighted",
         max_document: int = 512,
         seed: int = 0,
     ) -> None:
@@ -87,9 +89,11 @@ class CMT:
                 f"max_document={max_document!r} must leave the model ({lm.limit}) room for {tokens} more"
             )
         self.lm = lm
-        self.top_k, self.max_document = top_k, max_document
+        if aggregate not in get_args(Aggregate):
+            raise InvalidInput(f"aggregate={aggregate!r} must be one of {get_args(Aggregate)}")
+        self.top_k, self.aggregate, self.max_document = top_k, aggregate, max_document
         with lm.lock:
-            self.compressor = Compressor(lm, tokens=tokens, rank=rank, key_dim=key_dim, seed=seed)
+            self.compressor = Compressor(lm, tokens=tokens, rank=rank, key_dim=key_dim, aggregate=aggregate, seed=seed)
         self.bank = self._empty_bank()
 
     @property
@@ -98,7 +102,7 @@ class CMT:
         digest = hashlib.sha256()
         for name, tensor in self.compressor.state_dict().items():
             digest.update(f"{name} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
+            digest.update(tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
         return digest.hexdigest()[:16]
 
     def write(self, documents: Sequence[str | MemCube], *, scope: Scope | None = None) -> list[MemCube]:
@@ -110,11 +114,12 @@ class CMT:
         pieces = [
             piece for n, document in enumerate(documents) for piece in self._pieces(n, document, scope or Scope())
         ]
-        made = [self._compress([ids for _, ids in part]) for part in _parts(pieces)]
-        if made:
-            memories, keys = (torch.cat(column) for column in zip(*made, strict=True))
-            self.bank.append([header for header, _ in pieces], memories, keys)
-        return [self.bank.cube(header.id) for header, _ in pieces]
+        with self.lm.lock:
+            made = [self._compress([ids for _, ids in part]) for part in _parts(pieces)]
+            if made:
+                memories, keys = (torch.cat(column) for column in zip(*made, strict=True))
+                self.bank.append([header for header, _ in pieces], memories, keys)
+            return [self.bank.cube(header.id) for header, _ in pieces]
 
     def read(self, question: str | Sequence[str], *, k: int | None = None) -> Recollection:
         """The aggregate of the ``k`` (default ``top_k``) memories that match each question best.
@@ -122,10 +127,13 @@ class CMT:
         Raises ``InvalidInput`` for an empty bank or question; warns if ``k`` is more than there are.
         """
         questions = [question] if isinstance(question, str) else question
-        k = self._checked(self.top_k if k is None else k)
-        found = [self._recall([self.lm.encode(text) for text in part], k) for part in _parts(questions)]
+        if not questions:
+            raise InvalidInput("question=[] must not be empty: ask at least one")
+        with self.lm.lock:
+            k = self._checked(self.top_k if k is None else k)
+            found = [self._recall([self.lm.encode(text) for text in part], k) for part in _parts(questions)]
+            headers = self.bank.headers
         prefix, places, weights = (torch.cat(column) for column in zip(*found, strict=True))
-        headers = self.bank.headers
         return Recollection(
             prefix,
             tuple(tuple(headers[place].id for place in row) for row in places.tolist()),
@@ -142,7 +150,8 @@ class CMT:
 
     def remove(self, id: str) -> list[str]:
         """Forget a memory, or all memories of a source text; the ids that went. Raises ``NotFound``."""
-        return self.bank.remove(id)
+        with self.lm.lock:
+            return self.bank.remove(id)
 
     def fit(
         self,
@@ -157,34 +166,44 @@ class CMT:
     ) -> TrainLog:
         """Train the compressor (``lamina.activation.documents.training``); the model stays bit for bit as it was.
 
-        Empties nothing: raises ``InvalidInput`` if the bank holds memories, which the new compressor could not read.
+        Needs (document, question, answer) by the thousand, of the kind to be remembered later, and far more steps than
+        a laptop has for a real model. No thread may write or read meanwhile. Raises ``InvalidInput`` for a bank with
+        memories, which the new compressor could not read, and for an example that is too long.
         """
         if len(self.bank):
             raise InvalidInput(
                 f"the bank holds {len(self.bank)} memories, which would lose their meaning with a new compressor; "
                 "fit first, then write the documents"
             )
-        log = train(
-            self.compressor,
-            examples,
-            steps=steps,
-            batch=batch,
-            lr=lr,
-            weights=weights or Objective(),
-            grad_fraction=grad_fraction,
-            seed=seed,
-        )
-        self.bank = self._empty_bank()
-        return log
+        try:
+            return train(
+                self.compressor,
+                map(self._fitting, examples),
+                steps=steps,
+                batch=batch,
+                lr=lr,
+                weights=weights or Objective(),
+                grad_fraction=grad_fraction,
+                seed=seed,
+            )
+        finally:  # steps were made even if a later one failed: what is written now is another compressor's
+            self.bank = self._empty_bank()
 
     @torch.no_grad()
     def gain(self, examples: Sequence[Example]) -> float:
-        """Nats by which a document's own memory raises the log-probability of an answer, mean over ``examples``."""
+        """Nats by which a document's own memory raises the log-probability of an answer, mean over ``examples``.
+
+        Raises ``InvalidInput`` for no examples or one that is too long.
+        """
+        if not examples:
+            raise InvalidInput("examples is empty: give at least one (document, question, answer)")
         total = 0.0
-        for part in _parts(examples):
+        for part in _parts([self._fitting(example) for example in examples]):
             questions, answers = [self.lm.encode(e.question) for e in part], [self.lm.encode(e.answer) for e in part]
-            own, _ = self._compress([self.lm.encode(e.document) for e in part])
             with self.lm.lock:
+                memories, _ = self._compress([self.lm.encode(e.document) for e in part])
+                asked = self.compressor.ask(questions)
+                own = self.compressor.own(asked, memories, torch.arange(len(part), device=memories.device))
                 given, _ = answer_logprobs(self.lm, own, questions, answers)
                 closed, _ = answer_logprobs(self.lm, None, questions, answers)
             total += float((given - closed).sum())
@@ -193,7 +212,7 @@ class CMT:
     def cube(self) -> MemCube:
         """The compressor as a parameter cube; ``from_cube`` makes it again."""
         sizes = {"tokens": self.compressor.tokens, "rank": self.compressor.rank, "key_dim": self.compressor.key_dim}
-        settings = {**sizes, "top_k": self.top_k, "max_document": self.max_document}
+        settings = {**sizes, "top_k": self.top_k, "aggregate": self.aggregate, "max_document": self.max_document}
         header = Header(kind="parameter", semantic_type="compressor", metadata={EXTRACTOR: settings})
         return MemCube(header, TensorPayload.from_torch(self.compressor.state_dict(), self.lm.fingerprint))
 
@@ -222,15 +241,27 @@ class CMT:
 
     @torch.no_grad()
     def _recall(self, questions: Sequence[Sequence[int]], k: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Prefix, places and weights of the chosen, strongest first."""
-        with self.lm.lock:
-            queries = self.compressor.ask(questions)
-        places, weights = objective.choose(objective.scores(queries, self.bank.keys), k)
+        """Prefix, places and weights of the chosen, strongest first. The caller holds the lock."""
+        asked = self.compressor.ask(questions)
+        scores = objective.scores(asked.queries.cpu(), self.bank.keys, self.compressor.temperature.cpu())
+        places, weights = objective.choose(scores, k, ages=self.bank.ages)
         used, local = torch.unique(places, return_inverse=True)
-        dense = objective.spread(local, weights, len(used))
-        prefix = torch.einsum("nd,dmw->nmw", dense, self.bank.memories(used.tolist()))
+        held = (self.bank.memories(used.tolist()), local, weights)
+        prefix = self.compressor.combine(asked, *(each.to(asked.queries.device) for each in held))
         order = weights.argsort(dim=1, descending=True, stable=True)
         return prefix, places.gather(1, order), weights.gather(1, order)
+
+    def _fitting(self, example: Example) -> Example:
+        """``example``, unless its document is over ``max_document`` or all of it over what the model reads."""
+        document, question, answer = (
+            len(self.lm.encode(text)) for text in (example.document, example.question, example.answer)
+        )
+        if document > self.max_document or document + question + answer > self.lm.limit:
+            raise InvalidInput(
+                f"document={example.document[:40]!r} has {document} tokens, over max_document={self.max_document}, or "
+                f"more than {self.lm.limit} with its question and answer; cut it and ask about the pieces"
+            )
+        return example
 
     def _checked(self, k: int) -> int:
         if not len(self.bank):

@@ -90,7 +90,7 @@ def test_a_question_is_encoded_by_one_token_behind_it(lm: CausalLM) -> None:
         embedded = torch.cat([model.get_input_embeddings()(torch.tensor(DOCUMENTS[0])), compressor.query_token])
         state = model.base_model(inputs_embeds=embedded[None]).last_hidden_state[0, -1]
         wanted = F.normalize(compressor.query.weight @ state, dim=0)
-        torch.testing.assert_close(compressor.ask(DOCUMENTS)[0], wanted, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(compressor.ask(DOCUMENTS).queries[0], wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_memories_start_as_large_as_the_models_embeddings(lm: CausalLM) -> None:

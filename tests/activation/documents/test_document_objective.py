@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -14,10 +15,11 @@ from lamina.activation.documents import objective
 ROWS = st.lists(st.floats(-10, 10, allow_nan=False), min_size=1, max_size=8)
 
 
-def _superseded(row: list[float]) -> list[float]:
+def _superseded(row: list[float], ages: list[int] | None = None) -> list[float]:
     found = []
+    ages = list(range(len(row))) if ages is None else ages
     for place, score in enumerate(row):
-        newer = max(row[place + 1 :], default=-math.inf)
+        newer = max((other for other, age in zip(row, ages, strict=True) if age > ages[place]), default=-math.inf)
         found.append(score - 4 * math.exp(min(0.0, newer - score)))
     return found
 
@@ -33,6 +35,16 @@ def test_the_best_are_chosen_and_weighted_among_themselves(row: list[float], k: 
     best = sorted(sorted(range(len(row)), key=lambda place: (-row[place], -place))[:k])
     assert places.tolist() == [best]
     assert weights[0].tolist() == pytest.approx(_softmax(_superseded([row[place] for place in best])))
+
+
+@given(st.lists(st.tuples(st.floats(-10, 10), st.integers(0, 2)), min_size=1, max_size=8), st.integers(1, 8))
+def test_memories_of_one_document_do_not_outdate_each_other(rows: list[tuple[float, int]], k: int) -> None:
+    row, ages = [score for score, _ in rows], list(itertools.accumulate(step for _, step in rows))
+    found = objective.choose(torch.tensor([row], dtype=torch.float64), k, ages=torch.tensor(ages))
+    best = sorted(sorted(range(len(row)), key=lambda place: (-row[place], -place))[:k])
+    assert found[0].tolist() == [best]
+    wanted = _softmax(_superseded([row[place] for place in best], [ages[place] for place in best]))
+    assert found[1][0].tolist() == pytest.approx(wanted)
 
 
 @given(ROWS, st.integers(1, 8), st.data())
@@ -65,8 +77,9 @@ def test_matching_is_the_cross_entropy_of_superseded_scores() -> None:
     assert float(found) == pytest.approx(wanted)
 
 
-def test_scores_are_cosines_over_a_tenth() -> None:
-    assert objective.scores(torch.tensor([[0.6, 0.8]]), torch.tensor([[1.0, 0.0]])).tolist() == [[pytest.approx(6.0)]]
+def test_scores_are_cosines_over_the_temperature() -> None:
+    found = objective.scores(torch.tensor([[0.6, 0.8]]), torch.tensor([[1.0, 0.0]]), torch.tensor([0.1]))
+    assert found.tolist() == [[pytest.approx(6.0)]]
 
 
 def _aware(memory: list[list[float]], closed: list[list[float]], text: list[list[float]], weight: float) -> float:

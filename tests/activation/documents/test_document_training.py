@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ import torch
 from lamina.activation.documents import objective
 from lamina.activation.documents.compressor import Compressor
 from lamina.activation.documents.reader import answer_logprobs
-from lamina.activation.documents.training import Example, Objective, endless, losses, train
+from lamina.activation.documents.training import Example, Objective, _groups, endless, losses, train
 from lamina.bench.experiments.document_language import reader
 from lamina.errors import InvalidInput
 from lamina.llm.causal import CausalLM
@@ -40,7 +41,7 @@ def test_the_parts_are_those_of_one_question_at_a_time(lm: CausalLM) -> None:
     with torch.no_grad():
         found = _losses(compressor, LESSON, Objective(most_chosen=None))
         compressed = compressor([lm.encode(example.document) for example in LESSON])
-        logits = torch.cat([compressor.ask([lm.encode(e.question)]) for e in LESSON]) @ compressed.keys.T / 0.1
+        logits = torch.cat([compressor.ask([lm.encode(e.question)]).queries for e in LESSON]) @ compressed.keys.T / 0.1
         own, aware = 0.0, 0.0
         for n, example in enumerate(LESSON):
             question, answer = [lm.encode(example.question)], [lm.encode(example.answer)]
@@ -78,6 +79,20 @@ def test_every_parameter_of_the_compressor_gets_a_gradient_and_none_of_the_model
     silent = [n for n, p in compressor.named_parameters() if p.grad is None or not bool(p.grad.abs().sum() > 0)]
     assert silent == []
     assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in compressor.parameters())
+
+
+def test_the_temperature_learns_ten_times_as_fast_and_all_else_once(lm: CausalLM) -> None:
+    compressor = _compressor(lm)
+    groups = _groups(compressor, 1e-3)
+    found = [parameter for group in groups for parameter in group["params"]]
+    assert sorted(map(id, found)) == sorted(map(id, compressor.parameters()))
+    assert groups[1] == {"params": [compressor.log_temperature], "lr": pytest.approx(1e-2)}
+    before = float(compressor.temperature.detach())
+    assert before == pytest.approx(0.1)
+    train(compressor, endless(LESSON), steps=4, batch=4, lr=1e-3, weights=Objective(), grad_fraction=1.0, seed=0)
+    assert abs(float(compressor.log_temperature.detach()) - math.log(before)) > 5e-3  # at the others' rate 2.5e-3
+    compressor.log_temperature.data.fill_(-20.0)
+    assert float(compressor.temperature.detach()) == pytest.approx(0.01)
 
 
 def test_a_part_with_weight_0_is_left_out(lm: CausalLM) -> None:

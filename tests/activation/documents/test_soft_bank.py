@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lamina.activation.documents.bank import SoftBank, compressed_by, source_id
-from lamina.cube import Header, MemCube
-from lamina.cube.cube import Provenance, Source
+from lamina.cube import Header, MemCube, file
+from lamina.cube.cube import Lineage, Provenance, Source
 from lamina.cube.payload import Fingerprint, TensorPayload, TextPayload
-from lamina.errors import Conflict, FingerprintMismatch, InvalidInput, NotFound
+from lamina.errors import Conflict, FingerprintMismatch, InvalidInput, NotFound, StoreUnavailable
 from lamina.store.base import Write
 from lamina.store.sqlite import SqliteStore
 
@@ -93,9 +93,39 @@ def test_it_is_saved_and_loaded_in_order_and_saving_again_drops_what_was_removed
     again = _bank()
     again.load(tmp_path / "bank")
     assert _same(bank, again)
-    assert len(list((tmp_path / "bank").iterdir())) == 3
-    with pytest.raises(NotFound, match="does not exist"):
-        again.load(tmp_path / "elsewhere")
+    assert len(list((tmp_path / "bank").iterdir())) == 3 + 1
+    for empty in (tmp_path / "elsewhere", tmp_path):
+        with pytest.raises(NotFound, match=r"holds no bank\.cube"):
+            again.load(empty)
+
+
+@pytest.mark.parametrize("coded", [False, True])
+def test_saving_that_is_interrupted_leaves_what_was_saved_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, coded: bool
+) -> None:
+    old = _filled(5)
+    old.save(tmp_path)
+    new = _filled(5).compress(2) if coded else _filled(5)
+    new.extend([] if coded else old.cubes()[2:])
+    write, left = file.write, iter(range(4))
+
+    def failing(cube: MemCube, path: Path) -> None:
+        if next(left, None) is None:
+            raise StoreUnavailable("the disk is full")
+        write(cube, path)
+
+    monkeypatch.setattr(file, "write", failing)
+    with pytest.raises(StoreUnavailable):
+        new.save(tmp_path)
+    again = _bank()
+    again.load(tmp_path)
+    assert _same(again, old)
+    monkeypatch.undo()
+    new.save(tmp_path)
+    again = _bank()
+    again.load(tmp_path)
+    assert _same(again, new)
+    assert len(list(tmp_path.iterdir())) == len(new) + 1 + coded
 
 
 def test_a_store_keeps_it_and_forgets_with_it(tmp_path: Path) -> None:
@@ -146,3 +176,81 @@ def test_a_memory_names_its_source_or_itself() -> None:
     header = Header(kind="activation")
     assert source_id(_header("text7")) == "text7"
     assert source_id(header) == header.id
+
+
+def _coded(count: int = 9, codes: int = 4) -> tuple[SoftBank, SoftBank]:
+    plain = _filled(count)
+    return plain, plain.compress(codes)
+
+
+def test_a_compressed_bank_holds_the_nearest_codes_and_counts_their_bytes_and_the_codebooks() -> None:
+    plain, coded = _coded()
+    assert coded.headers == plain.headers
+    assert torch.equal(coded.keys, plain.keys)
+    assert torch.equal(coded.ages, plain.ages)
+    book = coded.codebook
+    assert book is not None
+    for place in range(9):
+        for token, found in zip(plain.memories([place])[0], coded.memories([place])[0], strict=True):
+            distances = [float((token.double() - code.double()).pow(2).sum()) for code in book.codes]
+            assert torch.equal(found, book.codes[distances.index(min(distances))].float())
+    assert coded.nbytes == 9 * 2 * (2 + 4) + 2 * 4 * 3
+    assert sum(cube.nbytes for cube in coded.cubes()) == coded.nbytes - book.nbytes
+
+
+def test_a_compressed_bank_still_deletes_and_takes_more() -> None:
+    plain, coded = _coded()
+    ids, kept = [header.id for header in plain.headers], coded.memories([0, 1, 4, 5, 6, 7, 8])
+    assert coded.remove("text1") == ids[2:4]
+    assert torch.equal(coded.memories(range(7)), kept)
+    assert coded.nbytes == 7 * 2 * (2 + 4) + 2 * 4 * 3
+    assert len(plain) == 9
+    with pytest.raises(NotFound):
+        coded.cube(ids[2])
+    book = coded.codebook
+    assert book is not None
+    coded.append([_header("new")], book.codes[[3, 1]][None].float() + 1e-4, torch.zeros(1, 4))
+    assert torch.equal(coded.memories([7])[0], book.codes[[3, 1]].float())
+
+
+def test_a_compressed_bank_is_saved_with_its_codes_and_only_they_read_it(tmp_path: Path) -> None:
+    plain, coded = _coded()
+    coded.remove("text0")
+    plain.save(tmp_path / "bank")
+    coded.save(tmp_path / "bank")
+    assert len(list((tmp_path / "bank").iterdir())) == 7 + 2
+    again = _bank()
+    again.load(tmp_path / "bank")
+    assert _same(coded, again)
+    assert again.nbytes == coded.nbytes
+    for other in (plain.compress(3), _bank()):
+        with pytest.raises(FingerprintMismatch, match=r"written by compressor v1\+codes-"):
+            other.extend(coded.cubes())
+    with pytest.raises(FingerprintMismatch, match="written by compressor v1, this"):
+        again.extend(plain.cubes())
+    elsewhere = _bank(compressed_by(MODEL, "v2"))
+    with pytest.raises(FingerprintMismatch):
+        elsewhere.load(tmp_path / "bank")
+    assert elsewhere.codebook is None
+    plain.save(tmp_path / "bank")  # no codes are left behind
+    third = _bank()
+    third.load(tmp_path / "bank")
+    assert _same(third, plain)
+
+
+def test_an_empty_or_a_compressed_bank_is_not_compressed() -> None:
+    with pytest.raises(InvalidInput, match="write documents first"):
+        _bank().compress()
+    with pytest.raises(InvalidInput, match="compressed already"):
+        _coded()[1].compress()
+
+
+def test_stretches_of_one_document_are_of_one_age_and_a_new_version_is_newer() -> None:
+    bank = _filled(6)  # two memories a text
+    assert bank.ages.tolist() == [0, 0, 1, 1, 2, 2]
+    bank.remove("text1")
+    assert bank.ages.tolist() == [0, 0, 2, 2]
+    assert bank.compress(2).ages.tolist() == [0, 0, 2, 2]
+    again = replace(_header("text2"), lineage=Lineage((("text2", 2),), "cmt"))
+    bank.append([again, _header("text2")], torch.zeros(2, 2, 3), torch.zeros(2, 4))
+    assert bank.ages.tolist() == [0, 0, 2, 2, 3, 4]

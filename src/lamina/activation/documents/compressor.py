@@ -15,14 +15,18 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lamina.activation.documents.aggregation import CrossAttention, weighted_sum
+from lamina.activation.documents.objective import TEMPERATURE
 from lamina.errors import InvalidInput
 from lamina.llm.causal import CausalLM
+
+Aggregate = Literal["weighted", "cross_attention"]
 
 
 class Compressed(NamedTuple):
@@ -34,6 +38,14 @@ class Compressed(NamedTuple):
     memories: Tensor
     keys: Tensor
     queries: Tensor
+
+
+class Asked(NamedTuple):
+    """Of ``n`` questions: unit ``queries`` (n, key_dim), and the states ``tokens`` (n, tokens, width) that look through
+    what was found (n, 0, width for a weighted sum), float32."""
+
+    queries: Tensor
+    tokens: Tensor
 
 
 class LowRank(nn.Module):
@@ -59,17 +71,27 @@ class LowRank(nn.Module):
                 handle.remove()
 
     def _add(self, place: int, _layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        low = F.linear(inputs[0].to(self.down[place].dtype), self.down[place])
-        return output + (2 * F.linear(low, self.up[place])).to(output.dtype)
+        low = 2 * F.linear(inputs[0].to(self.down[place].dtype), self.down[place])
+        return output + F.linear(low, self.up[place]).to(output.dtype)
 
 
 class Compressor(nn.Module):
-    """What CMT learns. Parameters are float32 whatever the model's dtype; initialised from ``seed``.
+    """What CMT learns. Parameters are float32 whatever the model's dtype, on its device; initialised from ``seed``.
 
-    Raises ``InvalidInput`` for sizes that are not positive or a model without ``torch.nn.Linear`` layers.
+    ``aggregate`` says what becomes of the memories found (``lamina.activation.documents.aggregation``). Raises
+    ``InvalidInput`` for sizes that are not positive or a model without ``torch.nn.Linear`` layers.
     """
 
-    def __init__(self, lm: CausalLM, *, tokens: int, rank: int, key_dim: int, seed: int = 0) -> None:
+    def __init__(
+        self,
+        lm: CausalLM,
+        *,
+        tokens: int,
+        rank: int,
+        key_dim: int,
+        aggregate: Aggregate = "weighted",
+        seed: int = 0,
+    ) -> None:
         super().__init__()
         for name, value in (("tokens", tokens), ("rank", rank), ("key_dim", key_dim)):
             if value < 1:
@@ -87,7 +109,15 @@ class Compressor(nn.Module):
             self.out = nn.Linear(width, width, bias=False)
             self.key = nn.Linear(width, key_dim, bias=False)
             self.query = nn.Linear(width, key_dim, bias=False)
+            self.log_temperature = nn.Parameter(torch.tensor([math.log(TEMPERATURE)]))
+            self.attention = CrossAttention(tokens, width, scale) if aggregate == "cross_attention" else None
+            self.to(lm.model.device)
             self._match_scale(scale)
+
+    @property
+    def temperature(self) -> Tensor:
+        """Of the scores, ``(1,)``; at least 0.01."""
+        return self.log_temperature.exp().clamp(min=0.01)
 
     def forward(self, documents: Sequence[Sequence[int]]) -> Compressed:
         """Compress token ids, each row non-empty. The caller holds ``lm.lock``."""
@@ -96,16 +126,28 @@ class Compressor(nn.Module):
         keys = F.normalize(self.key(memories.mean(1)), dim=-1)
         return Compressed(memories, keys, F.normalize(self.query(states[:, -1]), dim=-1))
 
-    def ask(self, questions: Sequence[Sequence[int]]) -> Tensor:
-        """Unit queries ``(n, key_dim)`` of the token ids of questions. The caller holds ``lm.lock``."""
-        states = self._behind(questions, self.query_token)
-        return F.normalize(self.query(states[:, -1]), dim=-1)
+    def ask(self, questions: Sequence[Sequence[int]]) -> Asked:
+        """Encode the token ids of questions. The caller holds ``lm.lock``."""
+        looking = self.query_token[:0] if self.attention is None else self.attention.question_tokens
+        states = self._behind(questions, torch.cat([looking, self.query_token]))
+        return Asked(F.normalize(self.query(states[:, -1]), dim=-1), states[:, :-1])
+
+    def combine(self, asked: Asked, memories: Tensor, places: Tensor, weights: Tensor) -> Tensor:
+        """What stands before each question, ``(n, tokens, width)``: ``memories`` (documents, tokens, width), of which
+        ``places`` (n, k) were chosen with ``weights`` (n, k)."""
+        if self.attention is None:
+            return weighted_sum(memories, places, weights)
+        return cast("Tensor", self.attention(asked.tokens, memories, places, weights))
+
+    def own(self, asked: Asked, memories: Tensor, places: Tensor) -> Tensor:
+        """``combine`` of one given memory each, ``places`` ``(n,)``."""
+        return self.combine(asked, memories, places[:, None], torch.ones_like(places, dtype=torch.float32)[:, None])
 
     def _behind(self, texts: Sequence[Sequence[int]], tail: Tensor) -> Tensor:
         """Last states ``(n, len(tail), width)`` of ``tail`` put right behind each text, branches on."""
-        ids, lengths = padded(texts, len(tail))
-        rows = torch.arange(len(texts))[:, None]
-        places = lengths[:, None] + torch.arange(len(tail))
+        ids, lengths = (each.to(tail.device) for each in padded(texts, len(tail)))
+        rows = torch.arange(len(texts), device=tail.device)[:, None]
+        places = lengths[:, None] + torch.arange(len(tail), device=tail.device)
         embedded = self.lm.model.get_input_embeddings()(ids)
         embedded = embedded.index_put((rows, places), tail.to(embedded.dtype))
         with self.branch.on():

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -27,6 +27,8 @@ from lamina.errors import InvalidInput
 
 if TYPE_CHECKING:
     from lamina.llm.causal import CausalLM
+
+_TEMPERATURE_RATE = 10.0  # times that of the weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ def train(
     ``grad_fraction`` of a batch's documents. Raises ``InvalidInput`` when the examples run out.
     """
     generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.AdamW(compressor.parameters(), lr, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(_groups(compressor, lr), lr, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(_rate, steps=steps))
     source = iter(examples)
     totals: list[float] = []
@@ -102,6 +104,12 @@ def train(
         totals.append(float(loss.detach()))
         found.append((float(parts[0].detach()), float(parts[1].detach()), float(parts[2].detach())))
     return TrainLog(tuple(totals), tuple(found))
+
+
+def _groups(compressor: Compressor, lr: float) -> list[dict[str, Any]]:
+    """One number has to travel far: at the rate of the weights the temperature would still be on its way at the end."""
+    rest = [parameter for parameter in compressor.parameters() if parameter is not compressor.log_temperature]
+    return [{"params": rest}, {"params": [compressor.log_temperature], "lr": _TEMPERATURE_RATE * lr}]
 
 
 def _rate(step: int, steps: int) -> float:
@@ -126,33 +134,35 @@ def losses(
     lm = compressor.lm
     documents = list(dict.fromkeys(example.document for example in lesson))
     place = {document: n for n, document in enumerate(documents)}
-    gold = torch.tensor([place[example.document] for example in lesson])
+    gold = torch.tensor([place[example.document] for example in lesson], device=lm.model.device)
     ids = [lm.encode(document) for document in documents]
     questions, answers = ([lm.encode(text) for text in texts] for texts in _columns(lesson))
     compressed = _compress(compressor, ids, grad_fraction, generator)
-    scores = objective.scores(compressor.ask(questions), compressed.keys)
+    asked = compressor.ask(questions)
+    scores = objective.scores(asked.queries, compressed.keys, compressor.temperature)
     limit = len(documents) if weights.most_chosen is None else min(weights.most_chosen, len(documents))
     k = limit if weights.most_chosen is None else int(torch.randint(1, limit + 1, (), generator=generator))
-    dense = objective.spread(*objective.choose(scores, k, gold), len(documents))
-    prefix = torch.einsum("nd,dmw->nmw", dense, compressed.memories)
-    own = compressed.memories[gold] if weights.self_read else prefix[:0]
+    prefix = compressor.combine(asked, compressed.memories, *objective.choose(scores, k, gold))
+    own = compressor.own(asked, compressed.memories, gold) if weights.self_read else prefix[:0]
     both = len(questions) + len(own)
     logp, real = answer_logprobs(lm, torch.cat([prefix, own]), (questions * 2)[:both], (answers * 2)[:both])
     closed, text = _references(lm, ids, questions, answers, gold)
     n, zero = len(questions), logp.new_zeros(())
     aware = objective.memory_aware(logp[:n], closed, text, real[:n], weight=weights.gain)
     self_read = -logp[n:].sum() / real[n:].sum() if weights.self_read else zero
-    return aware, self_read, _matching(compressed, scores, gold) if weights.match else zero
+    return aware, self_read, _matching(compressor, compressed, scores, gold) if weights.match else zero
 
 
 def _columns(lesson: Sequence[Example]) -> tuple[list[str], list[str]]:
     return [example.question for example in lesson], [example.answer for example in lesson]
 
 
-def _matching(compressed: Compressed, scores: Tensor, gold: Tensor) -> Tensor:
+def _matching(compressor: Compressor, compressed: Compressed, scores: Tensor, gold: Tensor) -> Tensor:
     """Questions find their document; documents, asked for themselves, find themselves."""
-    itself = objective.scores(compressed.queries, compressed.keys)
-    return objective.match(scores, gold) + torch.nn.functional.cross_entropy(itself, torch.arange(len(itself)))
+    itself = objective.scores(compressed.queries, compressed.keys, compressor.temperature)
+    return objective.match(scores, gold) + torch.nn.functional.cross_entropy(
+        itself, torch.arange(len(itself), device=itself.device)
+    )
 
 
 def _compress(

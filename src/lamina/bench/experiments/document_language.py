@@ -58,13 +58,16 @@ class Question:
         return self.outdated is not None
 
 
-def stream(rng: np.random.Generator, size: int) -> list[Document]:
-    """``size`` documents in the order in which they arrive; no name is new twice, no fact is changed twice."""
+def stream(rng: np.random.Generator, size: int, *, updates: float = UPDATES) -> list[Document]:
+    """``size`` documents in the order in which they arrive; no name is new twice, no fact is changed twice.
+
+    A share ``updates`` of them change an earlier one.
+    """
     names = [divmod(int(code), LASTS) for code in rng.permutation(FIRSTS * LASTS)]
     documents: list[Document] = []
     changeable: list[int] = []
     for _ in range(size):
-        if changeable and (rng.random() < UPDATES or not names):
+        if changeable and (rng.random() < updates or not names):
             old = documents[changeable.pop(int(rng.integers(len(changeable))))]
             documents.append(_change(rng, old))
         else:

@@ -8,7 +8,7 @@ the text alone it does not learn to answer at all.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -42,6 +42,8 @@ class Asked:
     closed: Right  # nothing
     found: Right  # whether the right document's memory was among the chosen
     outdated: Right  # answered with the value that was changed
+    kept: Right  # whether a newer document about the same name leaves the fact as it was
+    entropy: NDArray[np.float64]  # nats, of the weights of the best memories
 
     def fifth(self, number: int) -> Right:
         """Of ``recalled``: questions on the ``number``-th fifth of the stream."""
@@ -52,25 +54,71 @@ class Asked:
 
 
 def ask_memories(cmt: CMT, documents: Sequence[Document]) -> Asked:
-    """Write ``documents`` one after the other, then ask all questions; the bank is left as it is then."""
-    asked, lm = questions(documents), cmt.lm
-    ids = [cmt.write([document.text])[0].id for document in documents]
+    """Write ``documents`` into the emptied bank, then ask all questions in every way; the bank stays as it is then."""
+    asked, lm = written(cmt, documents), cmt.lm
+    ids = [header.id for header in cmt.bank.headers]
     texts = [question.text for question in asked]
-    recalled = cmt.read(texts)
-    own = cmt.bank.memories([question.document for question in asked])
     with_text = [f"{documents[question.document].text} {question.text}" for question in asked]
+    recalled = cmt.read(texts)
     answers = greedy(lm, recalled.prefix, texts)
+    newest = {document.name: place for place, document in enumerate(documents)}
     return Asked(
         documents,
         asked,
         recalled=_right(answers, asked),
-        whole_bank=_right(greedy(lm, cmt.read(texts, k=len(documents)).prefix, texts), asked),
-        own=_right(greedy(lm, own, texts), asked),
+        whole_bank=ask_bank(cmt, asked, len(documents)),
+        own=ask_own(cmt, asked),
         text=_right(greedy(lm, None, with_text), asked),
         closed=_right(greedy(lm, None, texts), asked),
         found=np.array([ids[q.document] in chosen for q, chosen in zip(asked, recalled.memories, strict=True)]),
         outdated=np.array([answer == q.outdated for q, answer in zip(asked, answers, strict=True)]),
+        kept=np.array([newest[documents[question.document].name] > question.document for question in asked]),
+        entropy=-(recalled.weights * recalled.weights.clamp(min=1e-30).log()).sum(1).double().numpy(),
     )
+
+
+def written(cmt: CMT, documents: Sequence[Document]) -> list[Question]:
+    """All questions on ``documents``, which are now the bank, written one after the other."""
+    for header in cmt.bank.headers:
+        cmt.remove(header.id)
+    for document in documents:
+        cmt.write([document.text])
+    return questions(documents)
+
+
+def ask_bank(cmt: CMT, asked: Sequence[Question], k: int | None = None) -> Right:
+    """Which are answered from the best ``k`` memories."""
+    texts = [question.text for question in asked]
+    return _right(greedy(cmt.lm, cmt.read(texts, k=k).prefix, texts), asked)
+
+
+def ask_own(cmt: CMT, asked: Sequence[Question]) -> Right:
+    """Which are answered when the right document's memory is given, not found."""
+    torch = require("torch", "asking a model")
+    texts, places = [question.text for question in asked], [question.document for question in asked]
+    with cmt.lm.lock, torch.inference_mode():
+        encoded = cmt.compressor.ask([cmt.lm.encode(text) for text in texts])
+        own = cmt.compressor.own(encoded, cmt.bank.memories(range(len(cmt.bank))), torch.tensor(places))
+    return _right(greedy(cmt.lm, own, texts), asked)
+
+
+@dataclass(frozen=True, slots=True)
+class Coded:
+    """Which questions a compressed bank answers, and the bytes of the bank before and after."""
+
+    recalled: Right
+    plain_bytes: int
+    bytes: int
+
+
+def ask_codes(cmt: CMT, asked: Sequence[Question], codes: int) -> Coded:
+    """Compress the bank of ``cmt`` and ask it; afterwards ``cmt`` has the plain one again."""
+    plain = cmt.bank
+    cmt.bank = plain.compress(codes)
+    try:
+        return Coded(ask_bank(cmt, asked), plain.nbytes, cmt.bank.nbytes)
+    finally:
+        cmt.bank = plain
 
 
 def greedy(lm: CausalLM, prefix: Tensor | None, texts: Sequence[str]) -> list[str]:
@@ -132,9 +180,9 @@ def fine_tune(
     )
 
 
-def pooled(asked: Sequence[Asked], of: Callable[[Asked], Right]) -> float:
-    """Share of right answers over the questions of all streams."""
-    return float(np.concatenate([of(one) for one in asked]).mean())
+def share(answered: Iterable[Right]) -> float:
+    """Of right answers over the questions of all streams."""
+    return float(np.concatenate(list(answered)).mean())
 
 
 def _right(answers: Sequence[str], asked: Sequence[Question]) -> Right:

@@ -4,7 +4,8 @@ The language is ``lamina.bench.experiments.document_language``: answers cannot b
 fifth of the documents change an earlier one. A small Llama first learns to read there and is frozen; then the
 compressor is trained on fresh documents; then streams of further fresh documents are written and asked at the end.
 What is compared runs in the same process on the same streams: the document's text, its own memory, the whole bank,
-nothing, the same compressor trained without self-matching and top-k (equal steps, equal lessons), and a copy of the
+nothing, the bank compressed to codes, the same compressor trained without self-matching and top-k (equal steps, equal
+lessons), the compressor taught on for some steps with cross attention and for as many without, and a copy of the
 reader fine-tuned on each document's questions and answers in turn (on the first stream: it takes thousands of steps).
 This is toy scale: the numbers say that the method works, not what it scores on StreamingQA.
 """
@@ -13,16 +14,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
 from lamina._optional import require
 from lamina.activation.document_memory import CMT
+from lamina.activation.documents.compressor import Aggregate
 from lamina.activation.documents.training import Example, Objective
 from lamina.bench.card import Card, Claim, Measurement, Scale
 from lamina.bench.experiments.document_language import Document, questions, reader, stream, train_reader
-from lamina.bench.experiments.document_streams import Asked, FineTuned, ask_memories, fine_tune, pooled
+from lamina.bench.experiments.document_streams import (
+    Asked,
+    Coded,
+    FineTuned,
+    Right,
+    ask_bank,
+    ask_codes,
+    ask_memories,
+    ask_own,
+    fine_tune,
+    share,
+    written,
+)
 from lamina.llm.causal import CausalLM
 
 if TYPE_CHECKING:
@@ -30,6 +44,8 @@ if TYPE_CHECKING:
 
 TOKENS, TOP_K = 4, 4
 BATCH, RATE = 64, 2e-3
+TAUGHT_UPDATES = 0.5
+CODES = 512  # of a compressed bank
 _CLOSED = "the same model with nothing before the question"
 _ABLATED = "without self-matching: reading loss alone, whole bank aggregated"
 NO_MATCHING = Objective(match=0.0, self_read=0.0, most_chosen=None)
@@ -37,10 +53,12 @@ NO_MATCHING = Objective(match=0.0, self_read=0.0, most_chosen=None)
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Steps of the reader and of each compressor; streams and documents in each; the reader's width and depth."""
+    """Steps of the reader, of each compressor, and of both aggregators after that; streams and documents in each; the
+    reader's width and depth."""
 
     reader_steps: int
     steps: int
+    further_steps: int
     streams: int
     documents: int
     fine_tuning_steps: int
@@ -49,9 +67,9 @@ class Size:
 
 
 SIZES: Mapping[Scale, Size] = {
-    "smoke": Size(4, 3, 2, 20, 2, width=32, layers=2),
-    "laptop": Size(300, 800, 4, 256, 40),
-    "full": Size(600, 3000, 8, 320, 40),
+    "smoke": Size(4, 3, 2, 2, 20, 2, width=32, layers=2),
+    "laptop": Size(300, 800, 100, 4, 256, 40),
+    "full": Size(600, 3000, 3000, 8, 320, 40),
 }
 
 
@@ -76,7 +94,10 @@ FORGETS = _at_most("and has forgotten it at the end of the stream", "exact match
 FROZEN = _at_most("The reader is bit for bit what it was", "largest difference of its logits", 0.0)
 BYTES = _at_most("A memory holds 2 bytes a number, key included", "bytes measured, less those of the formula", 0.0, "B")
 ABLATION = Claim("Self-matching is what makes it work", "exact match", "", 2.0)
-CLAIMS = (TEXT, EM, OVER_CLOSED, OWN, WHOLE, AGE, PLASTIC, FORGETS, FROZEN, BYTES, ABLATION)
+CROSS = Claim("Cross attention reads what is in one document as well as the sum", "exact match", "", 1.0)
+SMALLER = Claim("A bank of codes is smaller, keys and codebook included", "bytes of the bank", "B", 1.5, "less")
+CODED = _at_most("and answers nearly as well", "exact match with the bank, less with it in codes", 0.05)
+CLAIMS = (TEXT, EM, OVER_CLOSED, OWN, WHOLE, AGE, PLASTIC, FORGETS, FROZEN, BYTES, ABLATION, CROSS, SMALLER, CODED)
 
 
 def run(seed: int, scale: Scale) -> list[Measurement]:
@@ -87,10 +108,16 @@ def run(seed: int, scale: Scale) -> list[Measurement]:
     train_reader(lm, np.random.default_rng((seed, 0)), steps=size.reader_steps)
     probe = torch.tensor([lm.encode(" ".join(document.text for document in _streams(seed, size)[0][:3]))])
     before = _logits(lm, probe)
-    cmt, ablated = _fitted(lm, seed, size, Objective()), _fitted(lm, seed, size, NO_MATCHING)
+    cmt = _fitted(lm, seed, size, Objective())
+    summed, cross = (_further(cmt, seed, size, aggregate) for aggregate in get_args(Aggregate))
+    ablated = _fitted(lm, seed, size, NO_MATCHING)
     streams = _streams(seed, size)
-    asked = [ask_memories(_emptied(cmt), documents) for documents in streams]
-    without = [ask_memories(_emptied(ablated), documents) for documents in streams]
+    asked, coded = [], []
+    for documents in streams:
+        asked.append(ask_memories(cmt, documents))
+        coded.append(ask_codes(cmt, asked[-1].questions, CODES))
+    looked = [[_arm(arm, documents, TOP_K) for documents in streams] for arm in (summed, cross)]
+    without = [_arm(ablated, documents, size.documents) for documents in streams]
     drift = float((_logits(lm, probe) - before).abs().max())
     tuned = fine_tune(lm, streams[0], steps=size.fine_tuning_steps)
     return [
@@ -98,13 +125,19 @@ def run(seed: int, scale: Scale) -> list[Measurement]:
         *_rivals(asked, without, tuned),
         FROZEN.measured(drift),
         _bytes(cmt, streams[-1]),
+        _cross(*looked),
+        *_codes(asked, coded),
     ]
 
 
-def lessons(rng: np.random.Generator) -> Iterator[Example]:
-    """Endless examples; every ``BATCH`` of them are a stream of their own, one question on each document in order."""
+def lessons(rng: np.random.Generator, updates: float = TAUGHT_UPDATES) -> Iterator[Example]:
+    """Endless examples; every ``BATCH`` of them are a stream of their own, one question on each document in order.
+
+    A share ``updates`` of their documents change an earlier one: more than in the streams that are asked, since a key
+    that recognises nothing but the name is wrong for those alone.
+    """
     while True:
-        documents = stream(rng, BATCH)
+        documents = stream(rng, BATCH, updates=updates)
         asked: dict[int, list[Example]] = {}
         for question in questions(documents):
             example = Example(documents[question.document].text, question.text, question.answer)
@@ -124,10 +157,19 @@ def _fitted(lm: CausalLM, seed: int, size: Size, weights: Objective) -> CMT:
     return cmt
 
 
-def _emptied(cmt: CMT) -> CMT:
-    for header in cmt.bank.headers:
-        cmt.remove(header.id)
+def _further(start: CMT, seed: int, size: Size, aggregate: Aggregate) -> CMT:
+    """``start`` taught on with an aggregator; cross attention starts as the weighted sum."""
+    cmt = CMT(start.lm, tokens=TOKENS, top_k=TOP_K, aggregate=aggregate, max_document=128, seed=seed)
+    cmt.compressor.load_state_dict(cmt.compressor.state_dict() | start.compressor.state_dict())
+    lesson = lessons(np.random.default_rng((seed, 3)))
+    cmt.fit(lesson, steps=size.further_steps, batch=BATCH, lr=RATE, seed=seed)
     return cmt
+
+
+def _arm(cmt: CMT, documents: Sequence[Document], k: int) -> tuple[Right, Right]:
+    """What another compressor answers from its best ``k`` memories, and from the right one given."""
+    asked = written(cmt, documents)
+    return ask_bank(cmt, asked, k), ask_own(cmt, asked)
 
 
 def _logits(lm: CausalLM, ids: Tensor) -> Tensor:
@@ -138,33 +180,53 @@ def _logits(lm: CausalLM, ids: Tensor) -> Tensor:
 
 
 def _reading(asked: Sequence[Asked]) -> list[Measurement]:
-    recalled, own, whole, closed, text = (
-        pooled(asked, of)
-        for of in (lambda a: a.recalled, lambda a: a.own, lambda a: a.whole_bank, lambda a: a.closed, lambda a: a.text)
+    recalled, own, whole = (
+        share(a.recalled for a in asked),
+        share(a.own for a in asked),
+        share(a.whole_bank for a in asked),
     )
-    found = pooled(asked, lambda a: a.found)
-    first, last = pooled(asked, lambda a: a.fifth(0)), pooled(asked, lambda a: a.fifth(4))
-    changed = pooled(asked, lambda a: a.recalled[[q.changed for q in a.questions]])
-    outdated = pooled(asked, lambda a: a.outdated[[q.changed for q in a.questions]])
-    note = f"changed facts: new value {changed:.3f}, old value {outdated:.3f}"
+    changed = [a.recalled[[q.changed for q in a.questions]] for a in asked]
+    outdated = [a.outdated[[q.changed for q in a.questions]] for a in asked]
+    first, last = share(a.fifth(0) for a in asked), share(a.fifth(4) for a in asked)
+    kept, given = share(a.recalled[a.kept] for a in asked), share(a.own[a.kept] for a in asked)
+    found = f"right memory among the best {TOP_K}: {share(a.found for a in asked):.3f}"
+    entropy = f"entropy of their weights {np.concatenate([a.entropy for a in asked]).mean():.2f} nats"
+    values = f"changed facts: new value {share(changed):.3f}, old value {share(outdated):.3f}"
+    older = f"facts that a newer document on the same name leaves alone {kept:.3f}, own memory {given:.3f}"
     return [
-        TEXT.measured(text),
-        EM.measured(recalled, None, f"right memory among the best {TOP_K}: {found:.3f}; {note}"),
-        OVER_CLOSED.measured(recalled, closed, _CLOSED),
-        OWN.measured(own - recalled, None, f"own memory {own:.3f}, bank {recalled:.3f}"),
+        TEXT.measured(share(a.text for a in asked)),
+        EM.measured(recalled, None, f"{found}; {entropy}; {values}"),
+        OVER_CLOSED.measured(recalled, share(a.closed for a in asked), _CLOSED),
+        OWN.measured(own - recalled, None, f"own memory {own:.3f}, bank {recalled:.3f}; {older}"),
         WHOLE.measured(whole - recalled, None, f"whole bank {whole:.3f}, {TOP_K} memories {recalled:.3f}"),
         AGE.measured(abs(first - last), None, f"first fifth {first:.3f}, last fifth {last:.3f}"),
     ]
 
 
-def _rivals(asked: Sequence[Asked], without: Sequence[Asked], tuned: FineTuned) -> list[Measurement]:
-    recalled, here = pooled(asked, lambda a: a.recalled), pooled(asked[:1], lambda a: a.recalled)
+def _rivals(asked: Sequence[Asked], without: Sequence[tuple[Right, Right]], tuned: FineTuned) -> list[Measurement]:
+    recalled, here = share(a.recalled for a in asked), share([asked[0].recalled])
     note = f"CMT on the same stream {here:.3f}; oldest fifth {tuned.first_fifth:.3f}, from text {tuned.reading:.3f}"
-    ablated, own = pooled(without, lambda a: a.whole_bank), pooled(without, lambda a: a.own)
+    ablated, own = (share(column) for column in zip(*without, strict=True))
     return [
         PLASTIC.measured(tuned.after_each),
         FORGETS.measured(tuned.at_end, None, note),
         ABLATION.measured(recalled, ablated, f"{_ABLATED} (own memory given: {own:.3f})"),
+    ]
+
+
+def _cross(summed: Sequence[tuple[Right, Right]], looked: Sequence[tuple[Right, Right]]) -> Measurement:
+    (before, given), (recalled, own) = ([share(c) for c in zip(*arm, strict=True)] for arm in (summed, looked))
+    note = f"the weighted sum after as many steps (own memory given: {given:.3f}; with cross attention {own:.3f})"
+    return CROSS.measured(recalled, before, note)
+
+
+def _codes(asked: Sequence[Asked], coded: Sequence[Coded]) -> list[Measurement]:
+    plain, recalled = share(a.recalled for a in asked), share(c.recalled for c in coded)
+    ours, before = float(np.mean([c.bytes for c in coded])), float(np.mean([c.plain_bytes for c in coded]))
+    note = f"the same bank in float16 ({CODES} codes)"
+    return [
+        SMALLER.measured(ours, before, note),
+        CODED.measured(plain - recalled, None, f"bank {plain:.3f}, in codes {recalled:.3f}"),
     ]
 
 
