@@ -41,6 +41,7 @@ def test_the_database_refuses_changes(raw: sqlite3.Connection, statement: str) -
         ("UPDATE log SET at = at + 1 WHERE seq = 5", "row 5 was altered"),
         ("UPDATE log SET actor = action, action = actor WHERE seq = 2", "row 2 was altered"),
         ("UPDATE log SET hash = (SELECT hash FROM log WHERE seq = 1) WHERE seq = 2", "row 2 was altered"),
+        ("UPDATE log SET reason = x'00ff' WHERE seq = 3", "row 3 was altered"),
         ("DELETE FROM log WHERE seq = 4", "row 4 is missing"),
         ("DELETE FROM log WHERE seq = 1", "row 1 is missing"),
         (
