@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
@@ -11,6 +12,9 @@ from hypothesis import settings
 from lamina import Memory
 from lamina.llm import embedder as load_embedder
 from lamina.llm.base import Embedder
+
+if TYPE_CHECKING:
+    from contracts.postgres import PostgresServer
 
 settings.register_profile("fixed", derandomize=True, deadline=None)  # the same examples on every run
 settings.load_profile("fixed")
@@ -32,3 +36,19 @@ def minilm() -> Embedder:
 def memory(tmp_path: Path, minilm: Embedder) -> Iterator[Memory]:
     with Memory(tmp_path / "memory.db", embedder=minilm) as memory:
         yield memory
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """One real server for all tests that ask for it."""
+    from contracts.postgres import PostgresServer
+
+    server = PostgresServer()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def postgres_url(postgres: PostgresServer) -> str:
+    """The address of an empty store."""
+    return postgres.empty_store()

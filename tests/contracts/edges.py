@@ -38,6 +38,10 @@ def entities(store: Store, *names: str) -> list[MemCube]:
     return cubes
 
 
+# Nodes are new for each example, and each store runs the same ones; no database of examples is kept.
+_ON_EACH_STORE = [HealthCheck.function_scoped_fixture, HealthCheck.differing_executors]
+
+
 class EdgeContract:
     @pytest.fixture
     def store(self) -> Store:
@@ -162,7 +166,7 @@ class EdgeContract:
         assert [one.id for one in store.reach(ALICE, [a.id], limit=1)] == [b.id]
         assert store.reach(BOB, [a.id]) == []
 
-    @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])  # nodes are new each time
+    @settings(max_examples=25, suppress_health_check=_ON_EACH_STORE)
     @given(
         st.lists(
             st.tuples(st.integers(0, 7), st.integers(0, 7), st.booleans()), max_size=20, unique_by=lambda t: t[:2]

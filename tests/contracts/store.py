@@ -281,6 +281,14 @@ class StoreContract:
         close(store, cubes[scopes[0]], now())
         assert dict(store.scopes("t"))[scopes[0]] == 0
 
+    def test_the_store_of_a_tenant_holds_what_is_the_tenants(self, store: Store) -> None:
+        mine, other = cube("mine", scope=Scope("t", "u")), cube("other", scope=Scope("o", "u"))
+        insert(store, mine, other)
+        narrow = store.as_tenant("t")
+        assert narrow.get(mine.id) == mine and ids(narrow, Scope("t")) == [mine.id]
+        insert(narrow, more := cube("more", scope=Scope("t", "u")))
+        assert set(ids(store.as_tenant(None), Scope("t"))) == {mine.id, more.id}
+
     @pytest.mark.parametrize("scope", [Scope(tenant=""), None, "alice"])
     def test_no_read_without_a_tenant(self, store: Store, scope: Any) -> None:
         for read in (

@@ -21,7 +21,7 @@ import pytest
 
 from contracts.store import ALICE, cube, insert, revise, unit
 from lamina.cube import file as cube_file
-from lamina.cube.cube import Header, Lineage, MemCube, Provenance, Source, now
+from lamina.cube.cube import Header, Lineage, MemCube, Provenance, Scope, Source, now
 from lamina.cube.payload import Fingerprint, TensorPayload
 from lamina.errors import CorruptStore, FrozenCube, InvalidInput
 from lamina.kernel import lifecycle
@@ -213,6 +213,50 @@ def test_search_finds_what_hides(store: SqliteStore, tmp_path: Path) -> None:
     assert traces.verify(store, [word])
     with pytest.raises(InvalidInput, match="shorter"):
         traces.verify(store, ["abc"])
+
+
+def test_what_other_tenants_say_is_theirs_and_once_more_is_a_trace(store: SqliteStore, tmp_path: Path) -> None:
+    word = canary(11)
+    there = Scope("there", "bob")
+    theirs = [
+        cube(f"The code is {word}", scope=there, semantic_type="turn"),
+        cube(f"Bob says {word} and {word}", scope=there, keywords=(word,), metadata={"note": word}),
+    ]
+    friend = cube("Bob knows Eve", scope=there)
+    mine = cube(f"My code is {word}")
+    with store.transaction() as tx:
+        tx.insert([Write(one, unit(n)) for n, one in enumerate([*theirs, friend, mine])])
+        why = Edge(source=theirs[0].id, target=friend.id, relation="about", reason=f"as {word}", recorded=now())
+        tx.connect([why])
+    Forgetting(store).forget([mine.id], actor="user", reason="")
+    needles = [word, "My code is", unit(0).tobytes(), unit(3).tobytes()]
+    assert traces.verify(store, needles, [mine.id], tenant="default").traces == ()
+    blind = traces.verify(store, needles, [mine.id])
+    assert {(one.tier, one.what) for one in blind.traces} >= {("database", "needle 0"), ("database", "needle 2")}
+    assert "needle 1" not in {one.what for one in blind.traces}, "no other tenant says that"
+    asked_there = traces.verify(store, needles, [mine.id], tenant="there")
+    assert {one.what for one in asked_there.traces} == {one.what for one in blind.traces}, "they are its own"
+    with store.path.open("ab") as file:  # behind the last page, where no row is
+        file.write(word.encode())
+    found = traces.verify(store, needles, [mine.id], tenant="default").traces
+    assert [(one.tier, one.what) for one in found] == [("database", "needle 0")]
+    with store.path.open("r+b") as file:
+        file.truncate(store.path.stat().st_size - len(word))
+
+
+def test_occurrences_are_counted_once_across_blocks(store: SqliteStore) -> None:
+    """A needle that ends in one block, lies across two, or stands in the overlap of both is counted once."""
+    word = "walnuts"
+    beside = store.path.with_name(f"{store.path.name}.other")
+    for shift in range(-10, 11):
+        data = bytearray(b"." * (3 << 20))
+        for place in ((1 << 20) + shift, (2 << 20) + 2 * shift):
+            data[place : place + len(word)] = word.encode()
+        with beside.open("wb") as file:
+            file.write(data)
+        with beside.open("rb") as file:
+            assert traces._search(file, [[b"walnuts", b"nuts"], [b"no such long needle at all"]]) == (3 << 20, {0: 4})
+    beside.unlink()
 
 
 def test_an_adapter_that_learned_it_is_told_apart_from_one_that_did_not(store: SqliteStore) -> None:

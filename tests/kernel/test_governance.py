@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from lamina.cube.cube import Header, Lineage, MemCube, Policy, Scope, State, now
+from lamina.cube.cube import Header, Lineage, MemCube, Policy, Provenance, Scope, Source, State, now
 from lamina.cube.payload import TextPayload
 from lamina.errors import FrozenCube, InvalidInput, NotFound, NotPermitted
 from lamina.kernel import lifecycle
@@ -290,3 +290,20 @@ def test_what_may_be_read_but_not_changed_says_why(tmp_path: Path) -> None:
         assert boss.forget(made.id, legal_override=True) == [made.id]
         assert alice.forget(one.id) == [one.id]
         assert alice.history(one.id) == []
+
+
+@pytest.mark.parametrize("theirs", [Scope(user="alice"), Scope("acme", "alice")])
+def test_forgetting_ones_own_takes_no_turn_of_others_along(tmp_path: Path, theirs: Scope) -> None:
+    """A memory may name any turn as its source; whoever wrote it must not erase the turn by forgetting the memory."""
+    turn = MemCube(Header(scope=theirs, semantic_type="turn", policy=Policy(read=("*",))), TextPayload("I like tea"))
+    cites = Provenance((Source(turn.id, 0, 4),))
+    with SqliteStore(tmp_path / "m.db", durable=False) as store:
+        with store.transaction() as tx:
+            tx.insert([Write(turn)])
+        bob, boss = Guarded(store, BOB), Guarded(store, BOSS)
+        for who in (bob, boss):
+            fact = MemCube(Header(scope=Scope(user="bob"), provenance=cites), TextPayload("tea"))
+            bob.insert(Write(fact))
+            may = who is boss and theirs.tenant == "default"  # whose role lets it forget the turn as well
+            assert who.forget(fact.id) == sorted([fact.id, *([turn.id] if may else [])])
+        assert (store.get(turn.id) is None) == (theirs.tenant == "default")

@@ -18,10 +18,13 @@ from lamina import Memory, MemOS
 from lamina.bench.synthetic import WordVectors
 from lamina.cube import file as cube_file
 from lamina.cube.cube import Header, Lineage, MemCube, Policy, Scope, State, now
-from lamina.errors import LaminaError, NotFound, NotPermitted
+from lamina.cube.payload import TextPayload
+from lamina.errors import LaminaError, NotFound, NotPermitted, RateLimited
 from lamina.kernel.governance import Principal
 from lamina.kernel.governing import traces
+from lamina.kernel.governing.limits import Rate, RateLimits
 from lamina.kernel.pipelines.pipeline import Pipeline
+from lamina.kernel.pipelines.reading_steps import Retrieve
 from lamina.kernel.pipelines.writing_steps import Add, Update
 from lamina.kernel.reading.calls import MemoryCall
 from lamina.kernel.tiering.decisions import Tier
@@ -236,3 +239,48 @@ def test_verbs_of_the_kernel_mend_what_rests_on_a_memory(tmp_path: Path) -> None
         os.forget(second)
         left = os.store.query(ANN, {"semantic_type": "note"}).cubes
         assert all("heron" not in cube.text for cube in left)
+
+
+def test_a_reader_confirms_nothing_and_a_stranger_runs_nothing(os: MemOS) -> None:
+    """What may be read is not yet one's to believe; and a role is worth nothing in another tenant."""
+    shared = MemCube(Header(scope=ANN, policy=Policy(read=("user:bob",)), state=State.GENERATED), TextPayload(FACT))
+    with os.store.transaction() as tx:
+        tx.insert([Write(shared, os.memory.embedder.encode([FACT])[0])])
+    with pytest.raises(NotPermitted):
+        as_user(os, "bob").feedback(shared.id, good=True)
+    assert as_user(os, "ann").feedback(shared.id, good=True).header.state is State.ACTIVE
+    stranger = MemOS(os.memory, model=os.tiers.lm, principal=Principal("elsewhere", "ann", roles=frozenset({"admin"})))
+    with pytest.raises(NotPermitted, match="may run nothing"):
+        stranger.run(Pipeline([Retrieve()]), "Which nuts?", user_id="ann")
+    for verb in (stranger.forget, stranger.explain, stranger.scope_of, stranger.freeze, stranger.unfreeze):
+        with pytest.raises(NotFound):
+            verb(shared.id)
+    with pytest.raises(NotFound):
+        stranger.feedback(shared.id, good=True)
+    assert stranger.log(shared.id) == [] and stranger.as_of(shared.id, now()) is None
+    os.promote(shared.id, "activation")
+    reply = ask(stranger, QUESTION)
+    assert reply.used == () and reply.reused == 0, "no cache of another tenant serves"
+
+
+def test_verbs_are_limited_by_principal_and_action(os: MemOS) -> None:
+    clock = Clock()
+    limits = RateLimits({"read": Rate(2, MINUTE), "write": Rate(1, MINUTE), "forget": Rate(1, MINUTE)}, clock=clock)
+    ann = MemOS(os.memory, model=os.tiers.lm, principal=Principal(user="ann"), limits=limits)
+    bob = MemOS(os.memory, model=os.tiers.lm, principal=Principal(user="bob"), limits=limits)
+    id = tell(ann, FACT)
+    for verb in (lambda: tell(ann, "More."), lambda: ann.update(id, "Less."), lambda: ann.retract(id)):
+        with pytest.raises(RateLimited, match="try again in 60 s"):
+            verb()
+    assert len(os.store.versions(id)) == 1, "nothing half done"
+    assert ann.recall("walnuts", user_id="ann") and ask(ann, QUESTION).used
+    for verb in (lambda: ann.recall("walnuts", user_id="ann"), lambda: ask(ann, QUESTION), lambda: ann.log(id)):
+        with pytest.raises(RateLimited):
+            verb()
+    assert tell(bob, "Bob rows.", "bob"), "each for itself"
+    clock.forward(MINUTE)
+    assert ann.update(id, "Ann is allergic to nothing.").header.version == 2
+    ann.tick()
+    ann.forget(id)
+    with pytest.raises(RateLimited):
+        ann.forget(tell(os, FACT))

@@ -80,8 +80,10 @@ def test_a_text_that_changes_meanwhile_is_not_what_was_moved(
 ) -> None:
     anything = Migrator(os.store, os.tiers.lm, gate=Gate(fidelity=-1e9, guard=1e9, spoken=0.0))
 
+    towns = iter(("Dunsmoor", "Ostrava"))
+
     def meanwhile(*_: object) -> None:
-        os.update(ids[0], "Marta Quillfeather lives in Dunsmoor.")
+        os.update(ids[0], f"Marta Quillfeather lives in {next(towns)}.")
 
     with pytest.raises(InvalidInput, match="changed while it was moved") as stale:
         anything.to_parameter(ids, steps=1, progress=meanwhile)

@@ -18,6 +18,7 @@ from contracts.store import cube
 from lamina.activation.prefix import Bundle, Member
 from lamina.cube.cube import MemCube, Scope, State, now
 from lamina.errors import BudgetError
+from lamina.kernel.governance import Form
 from lamina.kernel.tiering.residents import Residents, bundle_name, is_current, shared_scope
 from lamina.llm.causal import CausalLM
 
@@ -78,7 +79,7 @@ def test_bytes_stay_within_the_budget_at_every_instant(lm: CausalLM, monkeypatch
         with monkeypatch.context() as patch:
             meter = Meter(patch)
             budget = 2 * LOGITS + frame + room * 14 * BYTES_PER_TOKEN
-            residents = Residents(lm, budget, read=lambda _: None)
+            residents = Residents(lm, budget, read=lambda _, **__: None)
             for name, drop, add in script:
                 here = {one.id for one in residents.members(name)}
                 gone = [f"m{n}" for n in drop if f"m{n}" in here]
@@ -99,7 +100,7 @@ def test_bytes_stay_within_the_budget_at_every_instant(lm: CausalLM, monkeypatch
 
 
 def test_the_count_is_of_live_tensors(lm: CausalLM, meter: Meter) -> None:
-    residents = Residents(lm, 10**8, read=lambda _: None)
+    residents = Residents(lm, 10**8, read=lambda _, **__: None)
     residents.revise("a", add=[member(1)])
     residents.revise("a", add=[member(2)])
     residents.revise("b", add=[member(3)])
@@ -115,7 +116,7 @@ def test_without_room_for_both_the_old_goes_before_the_new_comes(lm: CausalLM, m
     both = first.append(lm, [member(2)])
     budget = both.nbytes + LOGITS + 100
     del first, both
-    residents = Residents(lm, budget, read=lambda _: None)
+    residents = Residents(lm, budget, read=lambda _, **__: None)
     residents.revise("a", add=[member(1)])
     meter.peak = 0
     read = residents.revise("a", add=[member(2)])
@@ -124,7 +125,7 @@ def test_without_room_for_both_the_old_goes_before_the_new_comes(lm: CausalLM, m
 
 
 def test_a_bundle_too_large_changes_nothing(lm: CausalLM) -> None:
-    residents = Residents(lm, LOGITS + 60 * BYTES_PER_TOKEN, read=lambda _: None)
+    residents = Residents(lm, LOGITS + 60 * BYTES_PER_TOKEN, read=lambda _, **__: None)
     residents.revise("a", add=[member(1, 1)])
     before = residents.members("a"), residents.nbytes
     with pytest.raises(BudgetError, match="over the budget"):
@@ -149,25 +150,32 @@ def test_what_may_be_served() -> None:
     kept = cube("tea")
     soon = {"expires": at + timedelta(hours=1)}
 
-    def current(one: MemCube | None, form: str = "activation", later: float = 0.0) -> bool:
-        return is_current(1, one, at.timestamp() + later, form)
+    def current(one: MemCube | None, form: Form = "activation", later: float = 0.0) -> bool:
+        return is_current(1, one, at.timestamp() + later, form, read=lambda _, **__: cube("tea"))
 
     assert current(kept) and current(cube("tea", state=State.FROZEN)) and current(cube("tea", **soon))
     assert not current(None)
     assert not current(cube("tea", **soon), later=3600)
-    assert not current(cube("tea", version=2))
+    assert current(cube("tea", version=2)), "a change of state alone"
+    assert not current(cube("coffee", version=2))
     assert not current(cube("tea", superseded=at))
     assert not current(cube("tea", state=State.ARCHIVED)) and not current(cube("tea", state=State.MERGED))
     assert not current(cube("tea", access=("text", "parameter")))
     assert current(cube("tea", access=("text", "parameter")), "parameter")
+    assert current(cube("tea", sensitivity=("email",)))
+    assert not current(cube("tea", sensitivity=("email",)), "parameter"), "no weights learn what is sensitive"
+    for trust in ("tool", "web", "import"):
+        assert not current(cube("tea", trust=trust)), "a cache is read as system text"
+        assert current(cube("tea", trust=trust), "parameter")
+    assert current(cube("tea", trust="assistant"))
 
 
 def test_another_model_finds_nothing_ready(lm: CausalLM) -> None:
     for other in (tiny(seed=1), tiny(rope_parameters={"rope_type": "default", "rope_theta": 5e4})):
-        residents = Residents(other, 10**8, read=lambda id: cube("tea", id=id))
+        residents = Residents(other, 10**8, read=lambda id, **_: cube("tea", id=id))
         assert residents.adopt("a", Bundle.build(lm, [member(1)]))
         assert residents.valid("a", 0.0) == (None, [])
-    residents = Residents(lm, 10**8, read=lambda id: cube("tea", id=id))
+    residents = Residents(lm, 10**8, read=lambda id, **_: cube("tea", id=id))
     residents.revise("a", add=[member(1)])
     assert residents.valid("a", 0.0)[0] is not None
     lm.overlay = "an adapter"

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lamina.bench.experiments.rhythm_baselines import EagerPolicy, PeriodicPolicy, UnsyncedPolicy
+from lamina.bench.experiments.rhythm_baselines import EagerPolicy, PeriodicPolicy, UnslicedEager, UnsyncedPolicy
 from lamina.errors import InvalidInput
 from lamina.kernel.rhythm import NestedRhythm, Tick
 
@@ -280,7 +280,7 @@ def test_baselines_are_granted_the_same_work() -> None:
 def test_eager_serves_reads_after_the_event_only() -> None:
     served = []
     seen = Recorder()
-    clock = seen.register(EagerPolicy(between=lambda: served.append(len(seen.done))))
+    clock = seen.register(UnslicedEager(between=lambda: served.append(len(seen.done))))
     for n in range(3):
         clock.observe(n)
     assert served == [4, 8, 12]

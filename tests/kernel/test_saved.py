@@ -76,18 +76,67 @@ def test_killed_before_the_commit_and_served_by_the_next_process(tmp_path: Path,
         assert kept is not None and len(set(blobs.addresses())) == 1 and orphan not in set(blobs.addresses())
 
 
-def test_a_bundle_of_a_text_that_changed_is_not_used(tmp_path: Path) -> None:
+def test_of_a_bundle_only_what_changed_and_what_stands_behind_it_is_made_again(tmp_path: Path) -> None:
     path = tmp_path / "m.db"
     with system(path, tiny()) as os:
         ids = [tell(os, fact) for fact in FACTS]
         os.promote(ids, "activation")
         os.tiers.save(ANN)
+        read = os.tiers.residents.prefilled
         os.update(ids[1], "The boat of Ann is called Nettle.")
     with system(path, tiny()) as os:
-        reply = ask(os, QUESTION)
-        assert reply.reused == 0 and reply.tiers == (Tier.TEXT,)
-        assert os.tiers.save(ANN) is None
-        assert list(os.store.query(ANN, {"kind": "activation"}).cubes) == [], "and what is of no use is not kept"
+        used = {one.id: one.tier for one in ask(os, QUESTION).used}
+        assert used[ids[0]] is used[ids[2]] is Tier.ACTIVATION and used.get(ids[1]) is not Tier.ACTIVATION
+        assert 0 < os.tiers.residents.prefilled < read / 2, "what stands before it was not read again"
+        assert "STALE_PARENT" in os.explain(ids[1]).decisions[0]
+        assert all(os.explain(id).pinned for id in ids) and [one.cube for one in os.tick()] == [ids[1]]
+        kept = os.tiers.save(ANN)
+        assert kept is not None and dict(kept.header.lineage.derived_from) == {ids[0]: 1, ids[1]: 2, ids[2]: 1}
+
+
+def test_forgetting_one_memory_leaves_the_others_wanted_by_the_next_process(tmp_path: Path) -> None:
+    path = tmp_path / "m.db"
+    with system(path, tiny()) as os:
+        ids = [tell(os, fact) for fact in FACTS]
+        os.promote(ids, "activation")
+        os.tiers.save(ANN)
+        os.forget(ids[0])
+    with system(path, tiny()) as os:
+        assert [os.explain(id).pinned for id in ids[1:]] == [True, True]
+        ask(os, QUESTION)
+        assert {one.cube for one in os.tick()} == set(ids[1:]) and ask(os, QUESTION).reused > 0
+        os.demote(ids[1])
+    with system(path, tiny()) as os:
+        assert [os.explain(id).pinned for id in ids[1:]] == [False, True]
+        os.promote(ids[1], "activation")
+        assert {one.id for one in ask(os, QUESTION).used} >= set(ids[1:]), "who waited for a place came along"
+
+
+def test_promoting_in_a_second_process_keeps_what_the_first_one_promoted(tmp_path: Path) -> None:
+    path = tmp_path / "m.db"
+    with system(path, tiny()) as os:
+        ids = [tell(os, fact) for fact in FACTS]
+        os.promote(ids[0], "activation")
+        os.tiers.save(ANN)
+    with system(path, tiny()) as os:
+        os.promote(ids[1], "activation")
+        os.tiers.save(ANN)
+    with system(path, tiny()) as os:
+        assert [os.explain(id).tier for id in ids] == [Tier.ACTIVATION, Tier.ACTIVATION, Tier.TEXT]
+        assert ask(os, QUESTION).reused > 0 and os.tiers.residents.prefilled == 0
+        assert [os.explain(id).tier for id in ids] == [Tier.ACTIVATION, Tier.ACTIVATION, Tier.TEXT]
+
+
+def test_a_change_of_state_alone_leaves_a_saved_bundle_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "m.db"
+    with system(path, tiny()) as os:
+        id = tell(os, FACTS[0])
+        os.promote(id, "activation")
+        os.tiers.save(ANN)
+        os.freeze(id)
+    with system(path, tiny()) as os:
+        assert os.explain(id).tier is Tier.ACTIVATION and ask(os, QUESTION).tiers == (Tier.ACTIVATION,)
+        assert os.tiers.residents.prefilled == 0 and os.tiers.save(ANN) is not None
 
 
 def test_a_damaged_bundle_is_read_again_from_its_texts(tmp_path: Path) -> None:

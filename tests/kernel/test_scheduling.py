@@ -281,30 +281,14 @@ def test_a_bundle_keeps_to_its_part_of_the_context_window() -> None:
     assert sum(world.ledger[id].tokens for id in world.bundles["b"]) == 60
 
 
-def test_what_leaves_is_written_to_disk_if_reading_beats_prefilling_and_there_is_room() -> None:
-    for load, disk, expected in ((1e-5, 300, Tier.DISK), (1.0, 300, Tier.TEXT), (1e-5, 299, Tier.TEXT)):
-        world = World(HeatPolicy(costs=Costs(load=load)), Budgets(10**9, disk_bytes=disk))
-        world.add("a")
-        now = hot(world, "a")
-        world.budgets = Budgets(0, disk_bytes=disk)
-        [left] = world.tick(now)
-        assert (left.target, left.reason) == (expected, Reason.BUDGET)
-    world.budgets = ROOM
-
-
-def test_disk_is_read_back_when_hot_and_given_up_when_forgotten_about() -> None:
-    world = World(HeatPolicy(), Budgets(300, disk_bytes=300))
-    world.add("a")
-    now = hot(world, "a")
-    world.budgets = Budgets(0, disk_bytes=300)
-    world.tick(now)
-    world.budgets = Budgets(300, disk_bytes=300)
-    [back] = world.use(now, "a")
-    assert (back.source, back.target) == (Tier.DISK, Tier.ACTIVATION)
-    world.budgets = Budgets(0, disk_bytes=300)
-    world.tick(now)
-    [gone] = world.tick(now + 11 * T)
-    assert (gone.source, gone.target, gone.reason) == (Tier.DISK, Tier.TEXT, Reason.COLD)
+def test_what_no_longer_fits_the_context_says_so() -> None:
+    world = World(HeatPolicy(), ROOM)
+    for id in "ab":
+        world.add(id)
+    now = hot(world, "a", "b")
+    world.budgets = Budgets(10**9, context_tokens=40)
+    [left] = world.tick(now)
+    assert (left.target, left.reason) == (Tier.TEXT, Reason.CONTEXT) and "context window" in left.sentence()
 
 
 def _learnt(count: int, **more: Any) -> World:
@@ -437,11 +421,11 @@ def test_the_same_log_and_clock_decide_byte_for_byte_the_same(log: list[tuple[st
 
 
 class Scheduler(RuleBasedStateMachine):
-    """Whatever happens: within budget, nothing stale cached, nothing forbidden cached, disk within its own."""
+    """Whatever happens: within budget, nothing stale cached, nothing forbidden cached."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.world = World(HeatPolicy(min_resident=0, min_tokens=1), Budgets(1000, 500, 70), half_life=20)
+        self.world = World(HeatPolicy(min_resident=0, min_tokens=1), Budgets(1000, 70), half_life=20)
         self.now = 0
         for i in range(8):
             self.world.add(
@@ -481,9 +465,9 @@ class Scheduler(RuleBasedStateMachine):
         self.world.ledger.pinned(data.draw(st.sampled_from(self.known())), pinned)
         self.world.tick(self.now)
 
-    @rule(activation=st.integers(0, 1500), disk=st.integers(0, 800))
-    def resize(self, activation: int, disk: int) -> None:
-        self.world.budgets = Budgets(activation, max(disk, self.on_disk()), 70)
+    @rule(activation=st.integers(0, 1500))
+    def resize(self, activation: int) -> None:
+        self.world.budgets = Budgets(activation, 70)
         self.world.tick(self.now)
 
     @rule(wait=st.integers(1, 300))
@@ -491,14 +475,10 @@ class Scheduler(RuleBasedStateMachine):
         self.now += wait
         self.world.tick(self.now)
 
-    def on_disk(self) -> int:
-        return sum(one.nbytes for one in self.world.ledger.cubes.values() if one.tier is Tier.DISK)
-
     @invariant()
     def keeps_its_word(self) -> None:
         world = self.world
         assert world.resident() <= world.budgets.activation_bytes
-        assert self.on_disk() <= world.budgets.disk_bytes
         for members in world.bundles.values():
             assert sum(world.ledger[id].tokens for id in members) <= 70
             assert all(world.ledger[id].invalid is None and "activation" in world.ledger[id].allowed for id in members)

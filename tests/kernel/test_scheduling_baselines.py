@@ -137,3 +137,12 @@ def test_a_cue_seen_once_is_not_certain_and_forgetting_leaves_nothing() -> None:
 def test_preload_needs_a_call_to_take_cues_from() -> None:
     with pytest.raises(InvalidInput, match="memory=0"):
         CoUsePredictor(50, memory=0)
+
+
+def test_what_is_known_of_a_conversation_of_years_is_bounded() -> None:
+    predictor = CoUsePredictor(500)
+    for now in range(6000):
+        predictor.observe(now, ["daily"] if now % 2 else ["tea", f"new {now}"])
+    assert len(predictor._after) <= 2048 and len(predictor._calls) <= 2048
+    assert max(map(len, predictor._after.values())) <= 256
+    assert predictor.predict(6000)["tea"] > 0.9, "the warmest stay"

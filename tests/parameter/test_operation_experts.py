@@ -13,12 +13,14 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from lamina import Memory
 from lamina.bench.synthetic import WordVectors
 from lamina.cube.cube import Claim, Header, MemCube, Scope
 from lamina.cube.payload import TextPayload
 from lamina.errors import FingerprintMismatch, InvalidInput
 from lamina.llm.causal import CausalLM
 from lamina.parameter.experts.grammar import Grammar
+from lamina.parameter.experts.loop import FACTS
 from lamina.parameter.experts.lora import Shape
 from lamina.parameter.experts.operations import Exchange, Inquiry, MemoryOp, Remembered, Request, Revision
 from lamina.parameter.experts.prompts import Facts
@@ -26,6 +28,7 @@ from lamina.parameter.experts.serving import OperationFailed
 from lamina.parameter.experts.traces import Trace, TraceSet
 from lamina.parameter.experts.training import Recipe
 from lamina.parameter.operation_experts import MemLoRA
+from lamina.settings import Settings
 from lamina.store.base import Write
 from lamina.store.index import IndexCache
 from lamina.store.sqlite import SqliteStore
@@ -101,7 +104,7 @@ def _fact(text: str) -> Fact:
 
 
 def _cube(text: str) -> MemCube:
-    return MemCube(Header(recorded=T0, created=T0), TextPayload(text))
+    return MemCube(Header(recorded=T0, created=T0, claim=Claim("Ada")), TextPayload(text))
 
 
 def test_each_expert_knows_its_own_operation(learnt: MemLoRA) -> None:
@@ -141,6 +144,50 @@ def test_the_loop_on_a_real_store(learnt: MemLoRA, store: SqliteStore) -> None:
     assert facts[0].header.provenance.extractor == "memlora"
     old = [cube for cube in store.query(ADA, closed=True).cubes if cube.text == OSLO]
     assert old and old[0].header.superseded is not None  # what was replaced is in history
+
+
+def _memory(path: Path, experts: MemLoRA) -> Memory:
+    settings = Settings(tenant="default", pipeline="hybrid")
+    return Memory(path, embedder=WordVectors(), extractor=experts, updater=experts, settings=settings)
+
+
+def _told(text: str) -> dict[str, str]:
+    return {"role": "user", "name": "Ada", "content": text}
+
+
+def _texts(memory: Memory, as_of: str | None = None) -> set[str]:
+    return {row["memory"] for row in memory.get_all(filters={"user_id": "ada"}, as_of=as_of)["results"]}
+
+
+def test_the_front_door_keeps_a_memory_with_experts(learnt: MemLoRA, tmp_path: Path) -> None:
+    with _memory(tmp_path / "m.db", learnt) as memory:
+        events = []
+        for day, text in enumerate(["I live in Oslo.", "Hello!", "I live in Rome now."], 1):
+            rows = memory.add(_told(text), user_id="ada", timestamp=f"2024-05-0{day}")["results"]
+            events.append([row["event"] for row in rows])
+        assert events == [["ADD", "ADD"], ["ADD"], ["ADD", "UPDATE"]]
+        assert OSLO in [
+            row["memory"] for row in memory.get_all(filters={"user_id": "ada"}, as_of="2024-05-01")["results"]
+        ]
+        now = datetime(2024, 5, 9, tzinfo=UTC)
+        answer = learnt.answer(WHERE, memory.hits(WHERE, ADA, where=FACTS), now=now)
+        assert answer.text == "Rome" and [quote.text for quote in answer.cited] == [ROME]
+
+
+def test_at_the_front_door_a_failure_is_an_error_and_the_message_is_kept_and_read_later(
+    learnt: MemLoRA, tmp_path: Path
+) -> None:
+    short = MemLoRA.from_cubes(learnt.lm, learnt.cubes(), adapters=learnt.adapters, max_tokens={"extract": 9})
+    with _memory(tmp_path / "m.db", short) as memory:
+        with pytest.raises(OperationFailed):
+            memory.add(_told("I live in Oslo."), user_id="ada")
+        assert _texts(memory) == {"I live in Oslo."}
+    with _memory(tmp_path / "m.db", learnt) as memory:
+        assert memory.retry() == {"extracted": 1, "waiting": 0}
+        assert {row["memory"] for row in memory.get_all(filters={"user_id": "ada"})["results"]} == {
+            "I live in Oslo.",
+            OSLO,
+        }
 
 
 def test_a_failed_turn_is_in_the_store_and_waits(learnt: MemLoRA, store: SqliteStore) -> None:
@@ -185,7 +232,26 @@ def test_what_was_decided_ahead_is_not_asked_again_inside_the_transaction(
     (ahead,) = learnt.decide_ahead([(_fact(ROME), T0)], [near])
     assert learnt.decide(_fact(ROME), T0, [], [(near[0], 1.0)]) == ahead and asked == [1]
     assert learnt.decide(_fact(ROME), T0, [], [(near[0], 1.0)]) == ahead and asked == [1, 1]  # used up
-    assert learnt.decide(_fact(OSLO), T0, [], []).kind == "add" and asked == [1, 1, 1]  # other memories: asked
+    assert learnt.decide(_fact(OSLO), T0, [], []).kind == "add" and asked == [1, 1, 1]
+    other = replace(near[0], header=replace(near[0].header, version=2))
+    for changed in ([other], [_cube(OSLO), *near], []):  # a new version, news, something that went: asked again
+        learnt.decide_ahead([(_fact(ROME), T0)], [near])
+        before = len(asked)
+        learnt.decide(_fact(ROME), T0, [], [(cube, 1.0) for cube in changed])
+        assert asked[before:] == [1]
+
+
+def test_only_memories_of_the_same_subject_are_shown_and_those_far_off_are_no_news(
+    learnt: MemLoRA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Request] = []
+    attempt = learnt.experts.attempt
+    monkeypatch.setattr(learnt.experts, "attempt", lambda each: asked.extend(each) or attempt(each))
+    mine, far = _cube(OSLO), _cube("Ada plays chess.")
+    others = [replace(_cube("Ben lives in Oslo."), header=Header(claim=Claim("Ben"))) for _ in range(9)]
+    (ahead,) = learnt.decide_ahead([(_fact(ROME), T0)], [[others[0], mine, *others[1:]]])
+    assert ahead is not None and ahead.target is mine and asked == [Revision((ROME,), (OSLO,))]
+    assert learnt.decide(_fact(ROME), T0, [], [(mine, 1.0), (far, 0.1)]) == ahead and len(asked) == 1
 
 
 def test_answers_cite_what_they_rest_on(learnt: MemLoRA) -> None:

@@ -59,6 +59,7 @@ def test_no_text_is_a_token(ring: KeyRing, text: str) -> None:
         {"name": " "},
         {"tenant": ""},
         {"tenant": "lamina:keys"},
+        {"tenant": "lamina"},
         {"rights": []},
         {"rights": ["fly"]},
         {"rights": ["admin"], "user": "ada"},

@@ -83,6 +83,14 @@ def test_a_repeated_request_writes_once(client: httpx.Client) -> None:
     assert clash.status_code == 409
 
 
+def test_a_repeat_after_a_correction_is_still_a_repeat(client: httpx.Client) -> None:
+    body, key = {"messages": "My bike is green.", "user_id": "cy", "infer": False}, {"Idempotency-Key": "bike"}
+    id = client.post("/memories", json=body, headers=key).json()["results"][0]["id"]
+    client.put(f"/memories/{id}", json={"text": "My bike is black."})
+    again = client.post("/memories", json=body, headers=key).json()["results"]
+    assert [(row["id"], row["memory"]) for row in again] == [(id, "My bike is black.")]
+
+
 def test_kernel_verbs(client: httpx.Client) -> None:
     added = client.post("/memories", json={"messages": "My boat is called Nadir.", "user_id": "di"}).json()
     id = added["results"][0]["id"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -103,3 +104,67 @@ def test_two_workers_share_one_memory(tmp_path: Path) -> None:
                 ids.add(fresh.post("/memories", json=body).json()["results"][0]["id"])
         rows = client.get("/memories", params={"user_id": "ada"}).json()["results"]
         assert {row["id"] for row in rows} == ids and len(ids) == 20
+
+
+def _many(client: httpx.Client, count: int = 5_000) -> str:
+    """A job that takes a while, begun."""
+    items = [{"messages": f"Line {n} of the log.", "user_id": "log"} for n in range(count)]
+    job = client.post("/jobs", json={"kind": "add", "items": items, "infer": False}).json()["id"]
+    while client.get(f"/jobs/{job}").json()["progress"] == 0:
+        time.sleep(0.05)
+    return str(job)
+
+
+def _stands(client: httpx.Client, job: str) -> str:
+    while (state := client.get(f"/jobs/{job}").json()["state"]) in ("waiting", "running"):
+        time.sleep(0.05)
+    return str(state)
+
+
+def test_a_job_is_followed_cancelled_and_missed_from_another_process(tmp_path: Path) -> None:
+    with _served(tmp_path) as (one, here), _served(tmp_path) as (other, there):
+        job = _many(here)
+        assert there.get(f"/jobs/{job}").json()["state"] == "running"
+        assert there.delete(f"/jobs/{job}").json()["unwanted"] is True
+        assert _stands(here, job) == "cancelled" == there.get(f"/jobs/{job}").json()["state"]
+        assert there.delete(f"/jobs/{job}").json()["state"] == "cancelled"
+        job = _many(here)
+        one.kill()
+        one.wait()
+        assert there.get(f"/jobs/{job}").json()["state"] == "lost"
+        with there.stream("GET", f"/jobs/{job}/events") as stream:
+            assert any('"lost"' in line for line in stream.iter_lines())
+        job = _many(there)
+        other.terminate()
+        assert other.wait(25) in (0, -signal.SIGTERM)  # a running job does not hold it up
+    with _served(tmp_path) as (_, after):
+        assert after.get(f"/jobs/{job}").json()["state"] == "lost"
+
+
+def test_a_full_disk_is_said_and_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
+    def write(client: httpx.Client, n: int) -> httpx.Response:
+        said = f"Entry {n}: " + "words of the book " * 300
+        return client.post("/memories", json={"messages": said, "user_id": "ada", "infer": False})
+
+    with _served(tmp_path) as (process, client):
+        kept = [write(client, 0).json()["results"][0]["id"]]
+        free = resource.RLIM_INFINITY
+        largest = max(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (largest + 100_000, free))  # as if the disk were full
+        for n in range(1, 200):
+            answer = write(client, n)
+            if answer.status_code != 200:
+                break
+            kept.append(answer.json()["results"][0]["id"])
+        assert answer.status_code == 503 and answer.headers["retry-after"]
+        assert answer.json()["error"]["code"] == "STORE_UNAVAILABLE"
+        assert client.get(f"/memories/{kept[-1]}").status_code == 200
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (free, free))
+        kept.append(write(client, 1000).json()["results"][0]["id"])
+        rows = client.get("/memories", params={"user_id": "ada", "top_k": 1000}).json()["results"]
+        assert {row["id"] for row in rows} == set(kept)
+        process.kill()
+        process.wait()
+    with _served(tmp_path) as (_, client):
+        rows = client.get("/memories", params={"user_id": "ada", "top_k": 1000}).json()["results"]
+        assert {row["id"] for row in rows} == set(kept)

@@ -1,6 +1,7 @@
 """One of several processes that write to the same store with many threads. Run by test_concurrency.py.
 
-Usage: concurrent_writers.py PATH NAME THREADS STEPS. Prints nothing; exits with 1 when any write fails.
+Usage: concurrent_writers.py PLACE NAME THREADS STEPS. PLACE is a file or postgresql://...; prints nothing; exits with 1
+when any write fails.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ from dataclasses import replace
 from lamina.cube.cube import Header, MemCube, Scope, now
 from lamina.cube.payload import TextPayload
 from lamina.errors import Conflict
-from lamina.store.base import Write
-from lamina.store.sqlite import SqliteStore
+from lamina.store.base import Store, Write
+from lamina.store.opening import open_store
 
 COUNTER = "counter"
 MINE = Scope(user="mine")
 
 
-def work(store: SqliteStore, name: str, steps: int) -> None:
+def work(store: Store, name: str, steps: int) -> None:
     for step in range(steps):
         kept, revised, closed, dropped = (
             MemCube(Header(id=f"{name}-{step}-{fate}", scope=MINE), TextPayload(f"{fate} by {name}"))
@@ -37,7 +38,7 @@ def work(store: SqliteStore, name: str, steps: int) -> None:
         assert len(store.query(MINE, {"id": {"contains": f"{name}-{step}-"}}).cubes) >= 2
 
 
-def increment(store: SqliteStore) -> None:
+def increment(store: Store) -> None:
     while True:
         old = store.get(COUNTER)
         assert old is not None
@@ -62,7 +63,7 @@ def main() -> None:
             failed.append(error)
             raise
 
-    with SqliteStore(path) as store:
+    with open_store(path) as store:
         running = [threading.Thread(target=run, args=(number,)) for number in range(threads)]
         for thread in running:
             thread.start()

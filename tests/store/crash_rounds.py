@@ -1,6 +1,7 @@
 """Kills a writing process again and again and checks after each kill what is left. Run by test_crash.py.
 
-Usage: crash_rounds.py PATH ROUNDS SEED. A plain script, because it forks: one import, many short lives.
+Usage: crash_rounds.py PLACE ROUNDS SEED. PLACE is a file or postgresql://...; a plain script, because it forks: one
+import, many short lives.
 
 The child announces each transaction before it begins ("+") and after it has returned ("="). What the
 parent must find is the state after every acknowledged transaction, or after that and the one in flight:
@@ -22,17 +23,18 @@ from typing import Any
 
 from lamina.cube.cube import Header, MemCube, Scope, now
 from lamina.cube.payload import TextPayload
+from lamina.store.address import is_server
 from lamina.store.base import Store, Write
-from lamina.store.sqlite import SqliteStore
+from lamina.store.opening import open_store
 
 SCOPE = Scope(user="u")
 State = dict[str, list[tuple[int, str, bool]]]  # id -> (version, text, open) of every version
 
 
-def child(path: Path, seed: int, pipe: int) -> None:
+def child(path: str, seed: int, pipe: int) -> None:
     """Write until killed."""
     rng = random.Random(seed)
-    with SqliteStore(path) as store:
+    with open_store(path) as store:
         while True:
             step = choose(store, rng)
             os.write(pipe, f"+{step!r}\n".encode())
@@ -99,7 +101,7 @@ def stored(store: Store) -> State:
     return {id: sorted(versions) for id, versions in found.items()}
 
 
-def round(path: Path, state: State, forgotten: list[str], rng: random.Random) -> tuple[State, int]:
+def round(path: str, state: State, forgotten: list[str], rng: random.Random) -> tuple[State, int]:
     """One life and death; the state found afterwards and the number of acknowledged transactions."""
     reading, writing = os.pipe()
     pid = os.fork()
@@ -121,7 +123,7 @@ def round(path: Path, state: State, forgotten: list[str], rng: random.Random) ->
             forgotten += flying[1] if flying[0] == "forget" else []
             acknowledged, flying = acknowledged + 1, None
     check_bytes(path, forgotten)
-    with SqliteStore(path) as store:
+    with open_store(path) as store:
         found = stored(store)
         if found != state:
             assert flying is not None and found == after(state, flying), f"neither before nor after {flying}"
@@ -148,16 +150,16 @@ def drain(reading: int, data: bytes) -> list[str]:
     return data.decode().splitlines()
 
 
-def check_bytes(path: Path, forgotten: list[str]) -> None:
-    """No file holds a forgotten text, nor its word in the full-text index."""
-    for file in path.parent.iterdir():
+def check_bytes(path: str, forgotten: list[str]) -> None:
+    """No file beside the database holds a forgotten text, nor its word in the full-text index."""
+    for file in Path(path).parent.iterdir() if not is_server(path) else ():
         data = file.read_bytes()
         for id in forgotten:
             assert id[::-1].encode() not in data, f"{file.name} holds the forgotten {id}"
 
 
 def main() -> None:
-    path, rounds, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    path, rounds, seed = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     rng = random.Random(seed)
     state: State = {}
     forgotten: list[str] = []
@@ -166,7 +168,7 @@ def main() -> None:
         state, acknowledged = round(path, state, forgotten, rng)
         totals[0] += acknowledged
         totals[1] += acknowledged > 0
-    with contextlib.closing(SqliteStore(path)) as store:
+    with contextlib.closing(open_store(path)) as store:
         actions = {event.action for event in store.events()}
     sys.stdout.write(f"kills={rounds} acknowledged={totals[0]} lives={totals[1]} forgotten={len(forgotten)}\n")
     sys.stdout.write(f"{sorted(actions)}\n")

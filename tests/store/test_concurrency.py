@@ -1,4 +1,4 @@
-"""Two processes with eight threads each write to one file: nothing is lost, everything stays consistent."""
+"""Processes with eight threads each write to one store: nothing is lost, everything stays consistent."""
 
 from __future__ import annotations
 
@@ -9,30 +9,39 @@ from pathlib import Path
 from contracts.store import insert
 from lamina.cube.cube import Header, MemCube, Scope
 from lamina.cube.payload import TextPayload
-from lamina.store.sqlite import SqliteStore
+from lamina.store.opening import open_store
 
-THREADS, STEPS = 8, 15
+THREADS = 8
 
 
 def test_two_processes_of_eight_threads(tmp_path: Path) -> None:
-    path = tmp_path / "m.db"
-    with SqliteStore(path) as store:
+    write_together(str(tmp_path / "m.db"), "ab", steps=15)
+
+
+def test_four_processes_of_eight_threads_on_a_server(postgres_url: str) -> None:
+    write_together(postgres_url, "abcd", steps=2)
+
+
+def write_together(place: str, processes: str, steps: int) -> None:
+    with open_store(place) as store:
         insert(store, MemCube(Header(id="counter", scope=Scope(user="shared")), TextPayload("0")))
     script = str(Path(__file__).with_name("concurrent_writers.py"))
     writers = [
         subprocess.Popen(
-            [sys.executable, script, str(path), name, str(THREADS), str(STEPS)], stderr=subprocess.PIPE, text=True
+            [sys.executable, script, place, name, str(THREADS), str(steps)], stderr=subprocess.PIPE, text=True
         )
-        for name in ("a", "b")
+        for name in processes
     ]
     for writer in writers:
         _, errors = writer.communicate(timeout=300)
         assert writer.returncode == 0, errors
-    with SqliteStore(path) as store:
-        total = 2 * THREADS * STEPS
+    with open_store(place) as store:
+        total = len(processes) * THREADS * steps
         assert [one.text for one in store.versions("counter")] == [str(n) for n in range(total + 1)]
         mine = Scope(user="mine")
-        names = [f"{process}{thread}-{step}" for process in "ab" for thread in range(THREADS) for step in range(STEPS)]
+        names = [
+            f"{process}{thread}-{step}" for process in processes for thread in range(THREADS) for step in range(steps)
+        ]
         visible = {f"{name}-{fate}" for name in names for fate in ("kept", "revised")}
         visible |= {f"{name}-dropped" for name in names if int(name.split("-")[1]) % 5}
         assert {one.id for one in store.query(mine, limit=10_000).cubes} == visible

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from lamina.cube.cube import Scope
 from lamina.errors import InvalidInput, NotFound
-from lamina.store.transaction import SqliteTransaction
+from lamina.store.transaction import SqlTransaction
 from lamina.text.graphs.directory import Directory
 from lamina.text.graphs.identity import SAME_AS
 from text.graph_desk import DANA, DAY, EVAN, T0, Desk
@@ -185,7 +185,7 @@ def test_a_failed_write_leaves_no_entity_behind(desk: Desk, monkeypatch: pytest.
         raise RuntimeError
 
     with monkeypatch.context() as patch:
-        patch.setattr(SqliteTransaction, "connect", broken)
+        patch.setattr(SqlTransaction, "connect", broken)
         with pytest.raises(RuntimeError):
             desk.tell("I work at Acme.")
     assert desk.names() == []
@@ -399,10 +399,10 @@ def test_one_more_fact_costs_the_same_in_a_large_graph(tmp_path: Path, monkeypat
     desk.tell("Zoe works at Acme.", at=T0 + 90 * DAY)
     assert len(desk.names()) == count + 3
     touched = []
-    add, edges = Directory.add, SqliteTransaction.edges
+    add, edges = Directory.add, SqlTransaction.edges
     monkeypatch.setattr(Directory, "add", lambda self, *given: (touched.append(1), add(self, *given))[1])
     monkeypatch.setattr(
-        SqliteTransaction, "edges", lambda self, ids: (found := edges(self, ids), touched.extend(found))[0]
+        SqlTransaction, "edges", lambda self, ids: (found := edges(self, ids), touched.extend(found))[0]
     )
     desk.tell("Reed77x works at Acme.", at=T0 + 91 * DAY)
     desk.tell("I met Zoe at the Acme party.", at=T0 + 92 * DAY)

@@ -11,6 +11,7 @@ import typer
 
 from lamina import __version__
 from lamina.cli import output
+from lamina.cli.adapters import adapters
 from lamina.cli.add import add
 from lamina.cli.audit import audit
 from lamina.cli.bench import bench
@@ -25,12 +26,15 @@ from lamina.cli.graph import graph
 from lamina.cli.history import history
 from lamina.cli.keys import keys
 from lamina.cli.list import list_
+from lamina.cli.mcp import mcp
+from lamina.cli.migrate_store import migrate_store
 from lamina.cli.policy import policy
 from lamina.cli.promote import demote, promote
 from lamina.cli.quarantine import quarantine
 from lamina.cli.recall import recall
 from lamina.cli.restore import restore
 from lamina.cli.retry import retry
+from lamina.cli.rhythm import rhythm
 from lamina.cli.search import search
 from lamina.cli.serve import serve
 from lamina.cli.share import share
@@ -67,7 +71,13 @@ _PANELS = {
         "quarantine": quarantine,
     },
     "Tiers: text, caches, adapters": {"tiers": tiers, "promote": promote, "demote": demote, "explain": explain},
-    "Move and serve": {"import": import_, "export": export, "serve": serve},
+    "Move and serve": {
+        "import": import_,
+        "export": export,
+        "migrate-store": migrate_store,
+        "serve": serve,
+        "mcp": mcp,
+    },
     "Look inside": {"demo": demo, "graph": graph, "doctor": doctor, "systems": systems, "bench": bench},
 }
 for _panel, _verbs in _PANELS.items():
@@ -75,6 +85,8 @@ for _panel, _verbs in _PANELS.items():
         app.command(_name, rich_help_panel=_panel)(_verb)
 
 app.add_typer(recall, name="recall", rich_help_panel="Remember and recall")
+app.add_typer(adapters, name="adapters", rich_help_panel="Tiers: text, caches, adapters")
+app.add_typer(rhythm, name="rhythm", rich_help_panel="Tiers: text, caches, adapters")
 app.add_typer(share, name="share", rich_help_panel="Move and serve")
 app.add_typer(keys, name="keys", rich_help_panel="Move and serve")
 app.add_typer(policy, name="policy", rich_help_panel="Look inside")

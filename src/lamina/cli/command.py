@@ -38,7 +38,7 @@ class Session:
     """The shared options as given; ``None`` leaves the choice to the settings."""
 
     json: bool = False
-    db: Path | None = None
+    db: str | None = None
     tenant: str | None = None
     pipeline: str | None = None
     user: str | None = None
@@ -49,7 +49,7 @@ class Session:
         """Settings with the options of this call on top. Raises ``InvalidInput`` for an unreadable one."""
         from lamina.settings import Settings
 
-        given = {"database": str(self.db) if self.db else None, "user": self.user}
+        given = {"database": self.db or None, "user": self.user}
         given |= {"tenant": self.tenant, "pipeline": self.pipeline}
         try:
             return Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
@@ -62,9 +62,10 @@ class Session:
         Raises ``NotFound`` for a ``--db`` that does not exist, unless it may be ``new``: a mistyped path is no memory.
         """
         from lamina.memory import Memory
+        from lamina.store.address import is_server
 
-        if self.db is not None and not new and str(self.db) != ":memory:" and not self.db.exists():
-            raise NotFound(f"--db {str(self.db)!r}: there is no such file. Check the path; lamina add makes a new one.")
+        if self.db and not new and self.db != ":memory:" and not is_server(self.db) and not Path(self.db).exists():
+            raise NotFound(f"--db {self.db!r}: there is no such file. Check the path; lamina add makes a new one.")
         return Memory(settings=self.settings())
 
     def memos(self, *, new: bool = False) -> MemOS:
@@ -102,7 +103,7 @@ def _memory_option(*names: str, help: str, metavar: str | None = None) -> Any:
 # name -> (annotation, default), as they would stand in a verb's own signature
 _SHARED: dict[str, tuple[Any, Any]] = {
     "db": (
-        Annotated[Path | None, _memory_option("--db", metavar="PATH", help="Database [LAMINA_DATABASE].")],
+        Annotated[str | None, _memory_option("--db", metavar="PATH", help="Database or URL [LAMINA_DATABASE].")],
         None,
     ),
     "tenant": (Annotated[str | None, _memory_option("--tenant", help="Whose installation [LAMINA_TENANT].")], None),

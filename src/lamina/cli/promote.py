@@ -56,7 +56,7 @@ def _kept(system: MemOS, ids: list[str]) -> list[dict[str, Any]]:
     scopes = {cube.header.scope for id in ids if (cube := system.store.get(id)) is not None}
     for scope in scopes:
         system.tiers.save(scope)
-    return [{"id": id, "tier": str(system.explain(id).tier)} for id in ids]
+    return [{"id": id, "tier": str(system.explain(id).tier)} for id in dict.fromkeys(ids)]
 
 
 def _show(screen: Any, result: dict[str, Any]) -> None:

@@ -78,7 +78,7 @@ recall.command("plan")(plan)
 def _exists(session: Session) -> None:
     """Raises ``NotFound`` where there is no memory yet: a question about it creates none."""
     file = session.settings().database_path
-    if not file.exists():
+    if not isinstance(file, str) and not file.exists():
         raise NotFound(f"no memory at {str(file)!r}: add something first, or name another with --db")
 
 

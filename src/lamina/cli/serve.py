@@ -31,12 +31,14 @@ def serve(
     timeout: Annotated[float, typer.Option(min=1, help="Seconds until an answer must begin.")] = 120.0,
     log_json: Annotated[bool, typer.Option("--log-json", help="A line of JSON for each request.")] = False,
 ) -> None:
-    """Serve memories over HTTP; /docs describes the API. Once a key exists, every request needs one."""
+    """Serve memories over HTTP (/docs describes the API) and MCP (/mcp). Once a key exists, every request needs one."""
     uvicorn = require("uvicorn", "lamina serve")
     require("fastapi", "lamina serve")
+    require("mcp", "lamina serve")
     from lamina.server import worker
     from lamina.server.app import LOOPBACK
     from lamina.server.keys import KeyRing
+    from lamina.store.address import without_password
 
     public = not _is_loopback(host)
     with session.memory(new=True) as memory:
@@ -55,7 +57,8 @@ def serve(
     os.environ |= {worker.VARIABLE: serving.model_dump_json(), "LAMINA_TENANT": settings.tenant}
     os.environ |= {"LAMINA_PIPELINE": settings.pipeline} if settings.pipeline else {}
     os.environ |= {"LAMINA_DATABASE": settings.database} if settings.database else {}
-    output.note(f"Memories of {settings.database_path} at http://{host}:{port} (API: /docs). Ctrl-C ends.")
+    place = without_password(str(settings.database_path))
+    output.note(f"Memories of {place} at http://{host}:{port} (API: /docs). Ctrl-C ends.")
     uvicorn.run(
         "lamina.server.worker:create",
         factory=True,

@@ -1,12 +1,12 @@
 """``lamina share``: give memories to others as signed bundles, take theirs in as guests, keep up with a shared folder.
 
-A key is a file of one line, ``NAME:HEX``, that both sides have (``share key`` makes one). What is loaded waits in
-quarantine, where no search finds it, until somebody confirms it.
+One's own key is made at its first use, in the data folder. ``share key`` prints its public half: whoever trusts that,
+once, checks every later bundle with it. What is loaded waits in quarantine, where no search finds it, until somebody
+confirms it.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from datetime import datetime
 from pathlib import Path
@@ -16,44 +16,55 @@ import typer
 
 from lamina.cli import output
 from lamina.cli.command import OWNER, PLAIN, Session, command
-from lamina.errors import InvalidInput, NotFound
+from lamina.errors import InvalidInput, NotFound, UntrustedBundle
 
 if TYPE_CHECKING:
     from lamina.cube.payload import Fingerprint
-    from lamina.kernel.bundles.bundle_file import Key
+    from lamina.kernel.bundles.keys import Key, KeyRing, PublicKey
     from lamina.kernel.memos import MemOS
     from lamina.kernel.sharing import MemLoader
 
 Bundle = Annotated[Path, typer.Argument(metavar="FILE", help="The bundle.")]
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder that is shared; made when missing.")]
-KeyFile = Annotated[Path, typer.Option("--key-file", metavar="FILE", help="The key to sign with.")]
-KeyFiles = Annotated[list[Path], typer.Option("--key-file", metavar="FILE", help="A key that is trusted; repeat it.")]
+Trust = Annotated[
+    list[str] | None,
+    typer.Option("--trust", metavar="PUBLICKEY", help="Trust this publisher from now on, as share key printed it."),
+]
 
 
 @command(PLAIN)
 def key(
     session: Session,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A new file, readable by you alone.")],
-    name: Annotated[str, typer.Option(help="Whose key it is; others see it.")],
+    name: Annotated[str | None, typer.Option(help="What a new key goes by; others see it. Default: the user.")] = None,
 ) -> None:
-    """Make a key to sign bundles with. Give it, by a safe way, to those who are to check them."""
-    if not re.fullmatch(r"[^\s:]+", name):
-        raise InvalidInput(f"--name {name!r}: a name without spaces and colons")
-    try:
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError as error:
-        raise InvalidInput(f"FILE {str(file)!r} exists: a key is never overwritten") from error
-    with os.fdopen(descriptor, "w", encoding="utf-8") as out:
-        out.write(f"{name}:{os.urandom(32).hex()}\n")
-    told = {"file": str(file), "name": name}
-    output.emit(session.json, told, lambda screen: screen.print(output.styled(f"Wrote the key of {name} to {file}.")))
+    """Print your public key, made at the first use. Others pass it to --trust; compare the fingerprint by voice."""
+    own = _own(session, name)
+    if name not in (None, own.name):
+        raise InvalidInput(f"--name {name!r}: your key goes by {own.name!r}, which stays: others know you by it")
+    result = {"name": own.name, "public": str(own.public), "fingerprint": own.public.fingerprint}
+    result["file"] = str(_ring(session).file)
+    told = f"{own.public}\nfingerprint {own.public.fingerprint}"
+    output.emit(session.json, result, lambda screen: screen.print(told, soft_wrap=True))
+
+
+@command(PLAIN)
+def trusted(
+    session: Session,
+    remove: Annotated[str | None, typer.Option(metavar="FINGERPRINT", help="Trust this one no more.")] = None,
+) -> None:
+    """List whose bundles are taken in, or trust one of them no more. What it sent before stays."""
+    ring = _ring(session)
+    if remove is not None:
+        gone = ring.distrust(remove)
+        output.note(f"{gone.name} ({gone.fingerprint}) is trusted no more.")
+    rows = [{"name": one.name, "fingerprint": one.fingerprint, "public": str(one)} for one in ring.trusted()]
+    output.emit(session.json, {"trusted": rows}, lambda screen: _keys(screen, rows))
 
 
 @command(OWNER)
 def dump(
     session: Session,
     file: Bundle,
-    key_file: KeyFile,
     ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Default: all the user's texts.")] = None,
     to: Annotated[str | None, typer.Option(metavar="WHO", help="user:NAME or tenant:NAME; default: a backup.")] = None,
 ) -> None:
@@ -63,7 +74,7 @@ def dump(
 
     if file.exists():
         raise InvalidInput(f"FILE {str(file)!r} exists: name a new file, a bundle never overwrites.")
-    signing = _key(key_file)
+    signing = _own(session)
     with session.memos() as system:
         chosen = ids or _every_text(session, system)
         dumper = MemDumper(system.store, signing, exports.beside(_path(system)))
@@ -75,20 +86,21 @@ def dump(
 
 
 @command(OWNER)
-def load(session: Session, file: Bundle, key_file: KeyFiles) -> None:
+def load(session: Session, file: Bundle, trust: Trust = None) -> None:
     """Take a bundle's memories in as this user's. They wait in quarantine: see share waiting, share confirm."""
     from lamina.kernel.bundles import bundle_file
 
-    keys = [_key(path) for path in key_file]
-    bundle = bundle_file.read(file, {one.name: one for one in keys})
+    keys = _believed(session, trust)
+    bundle = bundle_file.read(file, keys)
     with session.memos(new=True) as system:
         tensors = any(cube.header.kind != "text" for cube in bundle.cubes)
         loader = _loader(system, keys, system.tiers.lm.fingerprint if tensors else None)
         done = loader.load(file, session.scope(), actor=system.principal)
-    result = {"bundle": done.bundle, "signer": done.signer, "ids": dict(done.ids)}
+    result: dict[str, Any] = {"bundle": done.bundle, "signer": done.signer.name, "ids": dict(done.ids)}
+    result["fingerprint"] = done.signer.fingerprint
     result |= {name: list(getattr(done, name)) for name in ("new", "revised", "same")}
     result["left_out"] = dict(done.left_out)
-    told = f"{done.signer}: {len(done.new)} new, {len(done.revised)} revised, {len(done.same)} here already."
+    told = f"{done.signer.name}: {len(done.new)} new, {len(done.revised)} revised, {len(done.same)} here already."
     output.emit(session.json, result, lambda screen: _show(screen, told, done.left_out))
 
 
@@ -127,7 +139,6 @@ def publish(
     session: Session,
     folder: Folder,
     file: Bundle,
-    key_file: KeyFile,
     audience: Annotated[list[str] | None, typer.Option("--for", metavar="NAME", help="Only for this one.")] = None,
     expires: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="The day the offer ends.")] = None,
     deliveries: Annotated[int | None, typer.Option("--max", min=1, help="How many deliveries in all.")] = None,
@@ -136,10 +147,10 @@ def publish(
     """Offer a bundle that your key signed to the subscribers of a shared folder."""
     from lamina.kernel.bundles.publishing import MemStore, Terms
 
-    signing = _key(key_file)
+    signing = _own(session)
     ends = expires.astimezone() if expires is not None else None
     terms = Terms(tuple(audience or "*"), ends, deliveries, licence)
-    number = MemStore(folder, [signing]).publish(file, terms, signing)
+    number = MemStore(folder, [signing.public]).publish(file, terms, signing)
     told = f"Published {file} as number {number} of {folder}."
     result = {"folder": str(folder), "number": number}
     output.emit(session.json, result, lambda screen: screen.print(output.styled(told)))
@@ -150,13 +161,12 @@ def withdraw(
     session: Session,
     folder: Folder,
     ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Your own ids of what you published.")],
-    key_file: KeyFile,
 ) -> None:
     """Take memories back that you published: out of the folder now, from each subscriber at the next pull."""
     from lamina.kernel.bundles.publishing import MemStore
 
-    signing = _key(key_file)
-    number = MemStore(folder, [signing]).forget(ids, signing)
+    signing = _own(session)
+    number = MemStore(folder, [signing.public]).forget(ids, signing)
     told = f"Took {len(ids)} memories back, number {number} of {folder}."
     output.emit(session.json, {"folder": str(folder), "number": number}, lambda screen: screen.print(told))
 
@@ -165,9 +175,9 @@ def withdraw(
 def pull(
     session: Session,
     folder: Folder,
-    key_file: KeyFiles,
     name: Annotated[str, typer.Option("--as", metavar="NAME", help="Your name as a subscriber.")],
-    trust: Annotated[bool, typer.Option("--trust", help="Confirm at once what these publishers send.")] = False,
+    trust: Trust = None,
+    confirmed: Annotated[bool, typer.Option("--confirm", help="Confirm at once what is delivered.")] = False,
 ) -> None:
     """Take in what is new in a shared folder, and forget what its publishers took back."""
     from lamina.kernel.bundles.publishing import MemStore, Subscription
@@ -176,20 +186,22 @@ def pull(
 
     if not re.fullmatch(r"[\w.-]+", name):
         raise InvalidInput(f"--as {name!r}: letters, digits, dots and dashes only")
-    keys = [_key(path) for path in key_file]
+    keys = _believed(session, trust)
+    shop = MemStore(folder, keys)
+    _tell_strangers(shop.signers(), keys)
     with session.memos(new=True) as system:
         store, path = system.store, _path(system)
         copies = exports.beside(path)
         forgetting = Forgetting(store, embedder=system.memory.embedder, indexes=system.memory.indexes, exports=copies)
         subscription = Subscription(
-            MemStore(folder, keys),
+            shop,
             name,
             _loader(system, keys),
             forgetting,
             session.scope(),
             actor=system.principal,
             cursor=path.with_name(f"{path.name}.subscription-{name}"),
-            confirmed=trust,
+            confirmed=confirmed,
         )
         done = subscription.pull()
     loaded = [one for one in done if not isinstance(one, Receipt)]
@@ -201,17 +213,45 @@ def pull(
     output.emit(session.json, result | {"left_out": left_out}, lambda screen: _show(screen, f"{told}.", left_out))
 
 
-def _key(path: Path) -> Key:
-    """Raises ``NotFound`` and ``InvalidInput``; neither quotes the file."""
-    from lamina.kernel.bundles.bundle_file import Key
+def _ring(session: Session) -> KeyRing:
+    from lamina.kernel.bundles.keys import KeyRing
 
-    try:
-        name, _, secret = path.read_text(encoding="utf-8").strip().partition(":")
-        return Key(name, bytes.fromhex(secret))
-    except FileNotFoundError as error:
-        raise NotFound(f"--key-file {str(path)!r}: there is no such file. Make one: lamina share key") from error
-    except ValueError as error:
-        raise InvalidInput(f"--key-file {str(path)!r} is not one line NAME:HEX of 32 bytes or more") from error
+    return KeyRing(session.settings().home)
+
+
+def _own(session: Session, name: str | None = None) -> Key:
+    """One's own key; a new one goes by ``name``, or by the user."""
+    ring = _ring(session)
+    new = not ring.file.exists()
+    made = ring.own(name if name is not None else re.sub(r"[\s:]", "-", session.settings().user)[:64])
+    if new:
+        output.note(f"Made your key, {ring.file}: keep it, it is what others know you by.")
+    return made
+
+
+def _believed(session: Session, trust: list[str] | None) -> list[PublicKey]:
+    """Whom we trust, from now on also ``trust``."""
+    from lamina.kernel.bundles.keys import PublicKey
+
+    ring = _ring(session)
+    for one in [PublicKey.parse(text) for text in trust or ()]:
+        if ring.trust(one):
+            output.note(f"Trusted from now on: {one.name} ({one.fingerprint}).")
+    return ring.trusted()
+
+
+def _tell_strangers(signers: list[PublicKey], keys: list[PublicKey]) -> None:
+    """Say whose lines of a folder are passed over. Raises ``UntrustedBundle`` if that is everybody."""
+    from lamina.kernel.bundles.keys import known
+
+    strangers = [one for one in signers if not any(one.same(key) for key in keys)]
+    for one in strangers:
+        try:
+            known(one, keys)
+        except UntrustedBundle as error:
+            if len(strangers) == len(signers):
+                raise
+            output.note(f"Passed over: {error}")
 
 
 def _path(system: MemOS) -> Path:
@@ -222,7 +262,7 @@ def _path(system: MemOS) -> Path:
     return path
 
 
-def _loader(system: MemOS, keys: list[Key], model: Fingerprint | None = None) -> MemLoader:
+def _loader(system: MemOS, keys: list[PublicKey], model: Fingerprint | None = None) -> MemLoader:
     from lamina.kernel.sharing import MemLoader
 
     return MemLoader(system.store, system.memory.embedder, keys, model=model)
@@ -260,6 +300,13 @@ def _show(screen: Any, told: str, left_out: Any) -> None:
         screen.print(output.styled(f"left out: {id}: {why}", "yellow"), soft_wrap=True)
 
 
+def _keys(screen: Any, rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        screen.print(output.styled(f"{row['name']}  "), output.styled(row["fingerprint"], "cyan"), soft_wrap=True)
+    if not rows:
+        screen.print("Nobody is trusted yet: pass --trust to load or pull.")
+
+
 def _list(screen: Any, rows: list[dict[str, Any]]) -> None:
     if not rows:
         screen.print("Nothing waits.")
@@ -271,6 +318,7 @@ def _list(screen: Any, rows: list[dict[str, Any]]) -> None:
 share = typer.Typer(help="Signed bundles: give memories, take them in, keep up with a folder.", no_args_is_help=True)
 for _name, _verb in {
     "key": key,
+    "trusted": trusted,
     "dump": dump,
     "load": load,
     "waiting": waiting,

@@ -1,16 +1,18 @@
 """Forgetting that reaches every form: text, versions, edges, vectors, indexes, caches, weights, and copies that left.
 
 MemOS: A Memory OS for AI System, arXiv 2507.03724, asks for deletion with provenance; here the lineage of every cube
-makes it reach what was *made* of a memory. Who is erased: the memories asked for, the turns they were taken from, and
-all descendants by lineage or quotation. A bundle of several texts goes whole, since nothing smaller can be proved; an
-adapter goes too, and the receipt says from which memories it can be trained again.
+makes it reach what was *made* of a memory. Who is erased: the memories asked for; the turns they were taken from, of
+the same tenant, and only if whoever asks may erase those (a memory can name any turn as its source); all descendants by
+lineage or quotation. A bundle of several texts goes whole, since nothing smaller can be proved; an adapter goes too,
+and the receipt says from which memories it can be trained again.
 
 Order, so that a crash at any moment can be made good by ``resume``: a note with the ids (no contents) is written
 beside the database; copies that left are cleared; the store erases in one transaction (``lamina.store.erasure`` scrubs
 its files); caches of this process are told; the note is removed. Every step may be repeated.
 
-Caches of *other* processes are not reached: they compare versions when they serve. ``lamina.kernel.governing.traces``
-searches.
+Caches of *other* processes cannot be reached from here. They compare versions whenever they serve, so nothing forgotten
+is served again, and let go of it at their next call or tick (``governing.elsewhere``); ``Receipt.told`` says so.
+``governing.traces`` searches.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -31,7 +33,13 @@ from lamina.llm.base import Embedder
 from lamina.store.base import Store
 from lamina.store.index import IndexCache
 
+Erasable = Callable[[MemCube], bool]
 _MAX_NOTE = 64 << 20
+LATER = (
+    "Other processes that use this store serve nothing of it from now on; caches, adapters and indexes in their memory "
+    "go at their next call or tick, vectors in their embedding caches when others push them out."
+)
+BEYOND = "Out of reach: backups, copies that were moved or made by others, and what a model elsewhere has read."
 
 
 class Cache(Protocol):
@@ -65,20 +73,41 @@ class Receipt:
     cleared: tuple[Path, ...] = ()
     unreached: tuple[Path, ...] = ()
 
+    @property
+    def told(self) -> tuple[str, ...]:
+        """What is gone, what goes later, and what could not be reached: sentences for whoever asked."""
+        kinds = ", ".join(f"{count} of {kind}" for kind, count in sorted(self.kinds.items()))
+        gone = f"Gone: {len(self.ids)} memories ({kinds or 'none'}) from every file of the store."
+        caches = f"Gone from the caches of this process: {', '.join(self.caches)}." if self.caches else ""
+        cleared = f"Cleared: {', '.join(map(str, self.cleared))}." if self.cleared else ""
+        left = f"May still hold it, remove them: {', '.join(map(str, self.unreached))}." if self.unreached else ""
+        return tuple(filter(None, (gone, caches, cleared, left, LATER, BEYOND)))
+
 
 class _DryRun(Exception):
     """Ends a transaction that was never meant to be committed."""
 
 
-def reach(store: Store, ids: Collection[str]) -> list[str]:
-    """Every id that forgetting ``ids`` erases, sorted; nothing is written. Unknown ids are left out."""
+def reach(store: Store, ids: Collection[str], *, erasable: Erasable | None = None) -> list[str]:
+    """Every id that forgetting ``ids`` erases, sorted; nothing is written. Unknown ids are left out.
+
+    ``erasable`` says which of the turns they were taken from go too (default: all of their tenant).
+    """
     wanted = dict.fromkeys(ids)
-    for id in ids:
-        wanted |= {source.id: None for one in store.versions(id) for source in one.header.provenance.sources}
+    for one in (version for id in ids for version in store.versions(id)):
+        for source in one.header.provenance.sources:
+            turn = store.get(source.id)
+            here = turn is not None and turn.header.scope.tenant == one.header.scope.tenant
+            if turn is not None and here and (erasable is None or erasable(turn)):
+                wanted[source.id] = None
+    return _with_descendants(store, wanted)
+
+
+def _with_descendants(store: Store, ids: Collection[str]) -> list[str]:
     gone: list[str] = []
     try:
         with store.transaction() as tx:
-            gone = tx.forget(list(wanted), legal_override=True)
+            gone = tx.forget(list(ids), legal_override=True)
             raise _DryRun
     except _DryRun:
         return sorted(gone)
@@ -110,13 +139,21 @@ class Forgetting:
         self._caches, self._exports, self._rewrite = tuple(caches), exports, rewrite
         self._notes = Path(path)
 
-    def forget(self, ids: Collection[str], *, actor: str, reason: str, legal_override: bool = False) -> Receipt:
-        """Erase memories for good, and all that was made of them.
+    def forget(
+        self,
+        ids: Collection[str],
+        *,
+        actor: str,
+        reason: str,
+        legal_override: bool = False,
+        erasable: Erasable | None = None,
+    ) -> Receipt:
+        """Erase memories for good, and all that was made of them; ``erasable`` as in ``reach``.
 
         Unknown ids are ignored. Raises ``FrozenCube``, before anything is erased, when a frozen memory would go and
         the law was not invoked (``legal_override``; who may invoke it is governance's question).
         """
-        gone = reach(self._store, ids)
+        gone = reach(self._store, ids, erasable=erasable)
         if not gone:
             return Receipt((), {})
         cubes = [cube for id in gone for cube in self._store.versions(id)]
@@ -131,7 +168,7 @@ class Forgetting:
         receipts = []
         for note in sorted(self._notes.parent.glob(f"{self._notes.name}.forgetting-*")):
             told = strict_json.loads(note.read_text(encoding="utf-8"), max_bytes=_MAX_NOTE)
-            ids = list(dict.fromkeys([*told["ids"], *reach(self._store, told["ids"])]))
+            ids = list(dict.fromkeys([*told["ids"], *_with_descendants(self._store, told["ids"])]))
             cubes = [cube for id in ids for cube in self._store.versions(id)]
             receipts.append(self._carry_out(note, ids, cubes, told["actor"], told["reason"]))
         return receipts

@@ -8,8 +8,9 @@ calling context). The rules:
   not kept from; an agent, if the scope names no user;
 * the owner may do everything; ``Policy`` grants others to read or write; a role grants what ``ROLES`` says;
 * a memory leaves only to those its policy's ``share`` names (an owner's own backup has no destination);
-* a memory takes only the forms of ``Header.access``, and never that of a weight when something sensitive was found
-  in it; what is quarantined, frozen or expired is limited for everybody.
+* a memory takes only the forms of ``Header.access``: never that of a weight when something sensitive was found in it,
+  nor that of a cache, which is read as system text, when a tool, the web or an import said it (``may_take``);
+* what is quarantined, frozen or expired is limited for everybody.
 
 What may be read is also a ``Filter``, so that it is decided in the store's query, *before* ranking: filtering the
 best k afterwards would starve the answer and betray by its length that there is more. A test holds the two equal.
@@ -28,6 +29,7 @@ from lamina.store.base import Filter
 from lamina.text.decisions import QUARANTINED
 
 Action = Literal["read", "write", "share", "promote", "export", "forget"]
+Form = Literal["text", "activation", "parameter"]
 ACTIONS: tuple[Action, ...] = get_args(Action)
 GOVERNANCE = "governance"  # the role that freezes, and forgets what is frozen
 ROLES: Mapping[str, frozenset[Action]] = {
@@ -36,6 +38,7 @@ ROLES: Mapping[str, frozenset[Action]] = {
     "auditor": frozenset[Action](["read"]),
 }
 _KINDS = ("user", "agent", "role", "tenant")
+_QUOTED = ("tool", "web", "import")  # trust: told to a model inside a block of data alone, never in the system turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,7 @@ class Context:
     """The situation. ``form``: what a promotion makes of the memory. ``destination``: who gets the copy, as an entry of
     a policy (``"user:bob"``, ``"tenant:acme"``). ``legal_override``: the law asks to erase what is frozen."""
 
-    form: Literal["text", "activation", "parameter"] | None = None
+    form: Form | None = None
     destination: str | None = None
     legal_override: bool = False
     at: datetime = field(default_factory=now)
@@ -103,11 +106,32 @@ def check(principal: Principal, action: Action, cube: MemCube | Header, context:
     return _limits(principal, action, header, context)
 
 
+def granted(principal: Principal, action: Action, cube: MemCube) -> bool:
+    """Whether ownership, policy or a role lets ``principal`` do this at all, whatever state the memory is in."""
+    return principal.tenant == cube.header.scope.tenant and _granted(principal, action, cube.header)
+
+
 def require(principal: Principal, action: Action, cube: MemCube, context: Context | None = None) -> None:
     """Raise ``NotPermitted`` unless ``check`` allows it."""
     verdict = check(principal, action, cube, context)
     if isinstance(verdict, Deny):
         raise NotPermitted(f"{principal.name} may not {action} memory {cube.id}: {verdict.reason}")
+
+
+def may_take(header: Header, form: Form | None, at: datetime) -> Allow | Deny:
+    """Whether a memory may stand in ``form`` at ``at``, whoever asks: it is asked before it is made, and again whenever
+    it is about to be served."""
+    if header.expires is not None and header.expires <= at:
+        return Deny("it expired")
+    if _quarantined(header):
+        return Deny("it is in quarantine")
+    if form is None or form not in header.access:
+        return Deny(f"its access lets it take the forms {list(header.access)}, not {form!r}")
+    if form == "parameter" and header.sensitivity:
+        return Deny(f"it held something sensitive ({', '.join(header.sensitivity)}), which no weights may learn")
+    if form == "activation" and header.trust in _QUOTED:
+        return Deny(f"its trust is {header.trust!r}: it is quoted as data, and a cache is read as system text")
+    return Allow()
 
 
 def readable(principal: Principal) -> Filter | None:
@@ -183,21 +207,17 @@ def _limits(principal: Principal, action: Action, header: Header, context: Conte
     if action == "forget":
         lawful = context.legal_override and GOVERNANCE in principal.roles
         return Allow() if lawful or not frozen else Deny("it is frozen; only governance erases it, by legal override")
-    if action in ("share", "export", "promote") and QUARANTINED in header.tags and header.state is State.ARCHIVED:
-        return Deny("it is in quarantine")
     if action == "promote":
-        return _form(header, context)
+        return may_take(header, context.form, context.at)
+    if action in ("share", "export") and _quarantined(header):
+        return Deny("it is in quarantine")
     if action == "share" or (action == "export" and context.destination is not None):
         return _destination(header, context)
     return Allow()
 
 
-def _form(header: Header, context: Context) -> Allow | Deny:
-    if context.form is None or context.form not in header.access:
-        return Deny(f"its access lets it take the forms {list(header.access)}, not {context.form!r}")
-    if context.form == "parameter" and header.sensitivity:
-        return Deny(f"it held something sensitive ({', '.join(header.sensitivity)}), which no weights may learn")
-    return Allow()
+def _quarantined(header: Header) -> bool:
+    return QUARANTINED in header.tags and header.state is State.ARCHIVED
 
 
 def _destination(header: Header, context: Context) -> Allow | Deny:

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from lamina.cube.cube import Lineage, MemCube, Scope, State, new_id, now
 from lamina.errors import FrozenCube, IllegalTransition, InvalidInput, NotFound, NotPermitted
@@ -47,6 +48,12 @@ TRANSITIONS: Mapping[tuple[State, State], str] = {
 
 KERNEL = Principal(tenant="*", agent="kernel", roles=frozenset({GOVERNANCE}))  # the sweep's name in the log
 LastUse = Callable[[MemCube], datetime | None]
+
+
+class Read(Protocol):
+    """``Store.get``: a memory, by default its newest version."""
+
+    def __call__(self, id: str, /, *, version: int | None = None) -> MemCube | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +126,14 @@ def says_the_same(store: Store, id: str, version: int) -> bool:
     adapter that names ``(id, version)`` as its parent is stale exactly when this is false.
     """
     newest = store.get(id)
-    if newest is None or newest.header.superseded is not None:
+    return newest is not None and still_says(newest, version, store.get)
+
+
+def still_says(newest: MemCube, version: int, read: Read) -> bool:
+    """``says_the_same`` for who has the newest version at hand."""
+    if newest.header.superseded is not None:
         return False
-    old = newest if newest.header.version == version else store.get(id, version=version)
+    old = newest if newest.header.version == version else read(newest.id, version=version)
     return old is not None and old.sha256 == newest.sha256
 
 

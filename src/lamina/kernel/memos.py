@@ -9,31 +9,34 @@
     system.forget(memory_id)  # text, caches, adapters and copies
 
 MemOS: A Memory OS for AI System, arXiv 2507.03724. Text is always there and is the source of truth; caches and adapters
-are made of it, name its versions, and are never served when it changed. ``tick`` is called by whoever serves (or in the
-background by ``running``); nothing moves by itself. Every verb asks governance first, for ``principal``.
+are made of it, name its versions, and are never served when it changed. Nothing moves by itself: ``tick`` is called by
+whoever serves, or ``running`` does it when nobody asks, with all other upkeep (``kernel.rhythms.upkeep``). Every verb
+asks governance first, for ``principal``.
 """
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from lamina.budget import parse_bytes
 from lamina.cube.cube import Header, MemCube, Scope, State, now
-from lamina.errors import FrozenCube, InvalidInput, LaminaError, NotFound, NotPermitted
+from lamina.errors import InvalidInput, NotFound, NotPermitted
 from lamina.kernel import lifecycle
-from lamina.kernel.forgetting import Forgetting, Receipt
-from lamina.kernel.governance import GOVERNANCE, Deny, Principal, check, narrowed, require
-from lamina.kernel.governing import exports
+from lamina.kernel.forgetting import Receipt
+from lamina.kernel.governance import GOVERNANCE, Action, Form, Principal, check, narrowed
+from lamina.kernel.governing.elsewhere import Elsewhere
+from lamina.kernel.governing.erasing import Erasing
 from lamina.kernel.governing.guarded import Guarded
+from lamina.kernel.governing.limits import RateLimits
 from lamina.kernel.governing.redaction import redacted_messages
 from lamina.kernel.migration import Migration, Migrator
 from lamina.kernel.pipelines.pipeline import Pipeline, PipelineResult
@@ -41,9 +44,11 @@ from lamina.kernel.pipelines.pipeline_context import PipelineContext
 from lamina.kernel.reading.calls import MemoryCall
 from lamina.kernel.reading.reader import MemReader
 from lamina.kernel.replying import Reply, plainly, reply
+from lamina.kernel.rhythms.background import repeated
+from lamina.kernel.rhythms.upkeep import Upkeep
 from lamina.kernel.scheduling import HeatPolicy
-from lamina.kernel.tiering.decisions import Costs, Decision, Policy, Tier
-from lamina.kernel.tiering.explaining import Explanation
+from lamina.kernel.tiering.decisions import Decision, Policy, Tier
+from lamina.kernel.tiering.explaining import Explanation, at_rest
 from lamina.kernel.tiering.tiers import Tiers
 from lamina.llm.base import Message
 from lamina.llm.causal import CausalLM
@@ -53,21 +58,18 @@ from lamina.text import arguments
 from lamina.text.base import Hit
 from lamina.text.turns import Messages
 
-Form = Literal["text", "activation", "parameter"]
-
 _SHORTEST = 4  # tokens: in a bundle a short fact costs no more a token than a long one
-
-logger = logging.getLogger("lamina.kernel")
 
 
 class MemOS:
     """The kernel over one ``Memory`` and one local model. Thread-safe; a context manager.
 
     ``model`` is a name as in ``lamina.zoo.models.folder``, a ``CausalLM``, or what loads one (so that several systems
-    can share it); it is loaded when first needed. ``budget``
-    bounds the bytes of ready-made caches ("512MiB"). ``policy`` decides on moves (default: heat, with the costs of
-    SmolLM2 on one core; give it yours by ``HeatPolicy.measured``). ``principal`` is who acts: by default the
-    administrator of the memory's tenant. ``clock`` gives nanoseconds since 1970.
+    can share it); it is loaded when first needed. ``budget`` bounds the bytes of ready-made caches ("512MiB").
+    ``policy`` decides on moves (default: heat, with guessed costs and the floor that goes with them; give it measured
+    ones by ``HeatPolicy.measured``). ``principal`` is who acts: by default the administrator of the memory's tenant.
+    ``limits`` says how often it may ask (default: as often as it likes); a verb over it raises ``RateLimited``.
+    ``clock`` gives nanoseconds since 1970.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class MemOS:
         budget: int | str = "512MiB",
         policy: Policy | None = None,
         principal: Principal | None = None,
+        limits: RateLimits | None = None,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self.memory = memory if isinstance(memory, Memory) else Memory(memory)
@@ -85,14 +88,29 @@ class MemOS:
         tenant = self.memory.settings.tenant
         self.principal = principal or Principal(tenant, roles=frozenset({"admin", GOVERNANCE}))
         self.reader = MemReader()
+        self._limits = RateLimits({}) if limits is None else limits
         self._model = model
         self._budget = parse_bytes("budget", budget)
-        self._policy = policy or HeatPolicy.measured(Costs(), min_tokens=_SHORTEST)
+        self._policy = policy or HeatPolicy(min_tokens=_SHORTEST)
         self._clock = clock
         self._tiers: Tiers | None = None
         self._loading = threading.Lock()
-        self._guard = Guarded(self.store, self.principal, searcher=self.memory, forgetting=self._erase)
-        self._forgetting().resume()  # what a crash interrupted
+        self.upkeep = Upkeep(
+            self.memory, policy=lambda: self.tick() if self._tiers else [], tiers=lambda: self.tiers, clock=clock
+        )
+        self._guarded = Guarded(self.store, self.principal, searcher=self.memory, forgetting=self._erase)
+        self._erasing = Erasing(self.memory, self.principal, lambda: [self._tiers] if self._tiers else [])
+        self._erasing.resume()
+        self._elsewhere = Elsewhere(self.store)
+
+    def heed(self) -> list[str]:
+        """Let go of what was forgotten since the last call, in whatever process; its ids. Every verb begins with it."""
+        gone = self._elsewhere.news()
+        if gone:
+            self.memory.indexes.drop(self.store)
+            if self._tiers is not None:
+                self._tiers.forget(gone)
+        return gone
 
     # -- using memory ----------------------------------------------------------------------------
 
@@ -100,28 +118,34 @@ class MemOS:
         """``Memory.add``: the words are kept, facts are taken from them.
 
         ``redacted`` replaces keys, card numbers, mail addresses and the like by their kind before anything is embedded
-        or written (``kernel.governing.redaction``), and notes the kinds in the metadata.
+        or written (``kernel.governing.redaction``), and notes the kinds in the metadata and in ``Header.sensitivity``,
+        which keeps the memory out of weights.
         """
-        scope = self._scope({name: options.get(name) for name in arguments.IDENTITY})
-        verdict = check(self.principal, "write", Header(scope=scope))
-        if isinstance(verdict, Deny):
-            raise NotPermitted(f"{self.principal.name} may not write memories of {scope}: {verdict.reason}")
+        self._asks("write")
+        self._guard.may_write_in(self._scope({name: options.get(name) for name in arguments.IDENTITY}))
         if redacted:
             messages, labels = redacted_messages(messages)
             options["metadata"] = {**(options.get("metadata") or {}), "redacted": labels}
-        return self.memory.add(messages, **options)
+            options["sensitivity"] = sorted({*options.get("sensitivity", ()), *labels})
+        told = self.memory.add(messages, **options)
+        self.upkeep.follow()
+        return told
 
     def recall(
         self, query: str | MemoryCall, *, k: int = 10, where: Mapping[str, Any] | None = None, **owner: Any
     ) -> list[Hit]:
         """The memories that answer ``query``, best first, of what the principal may read. A ``MemoryCall`` (see
         ``reader``) brings its own scope, filter and count."""
+        self._asks("read")
         if isinstance(query, MemoryCall):
             if query.scope.tenant != self.principal.tenant:
                 return []
             allowed = narrowed(self.principal, query.where)
-            return self.memory.hits(query.text, query.scope, top_k=query.k, where=allowed, reference=query.anchor)
-        return self._guard.search(query, self._scope(owner), top_k=k, where=where)
+            hits = self.memory.hits(query.text, query.scope, top_k=query.k, where=allowed, reference=query.anchor)
+        else:
+            hits = self._guard.search(query, self._scope(owner), top_k=k, where=where)
+        self.upkeep.found(hit.cube for hit in hits)
+        return hits
 
     def chat(
         self,
@@ -140,10 +164,11 @@ class MemOS:
         """
         said: list[Message] = [{"role": "user", "content": messages}] if isinstance(messages, str) else list(messages)
         if not memory:
+            self._asks("read")
             return plainly(self.tiers, said, max_tokens=max_tokens)
         scope = self._scope(owner)
-        hits = self._guard.search(said[-1]["content"], scope, top_k=k) if said else []
-        return reply(
+        hits = self.recall(said[-1]["content"], k=k, **owner) if said else []
+        answer = reply(
             self.tiers,
             said,
             hits,
@@ -152,17 +177,21 @@ class MemOS:
             max_tokens=max_tokens,
             session=session,
             may_read=lambda id: self._guard.get(id) is not None,
+            counted=bool(check(self.principal, "read", Header(scope=scope))),
         )
+        self.upkeep.follow()
+        return answer
 
     def feedback(self, memory_id: str, good: bool, *, correction: str | None = None, reason: str = "") -> MemCube:
         """What a person says about a memory that was used: right (it becomes active, if it waited for that), wrong
         (it is retracted), or wrong with a ``correction`` (its next version)."""
-        cube = self._readable(memory_id)
+        cube = self._guard.readable(memory_id)
         if correction is not None and not good:
             self.update(memory_id, correction)
         elif not good:
             self.retract(memory_id, reason=reason or "called wrong")
         elif cube.header.state is State.GENERATED:
+            self._writable(memory_id)
             lifecycle.transition(
                 self.store, memory_id, State.ACTIVE, actor=self.principal, reason=reason or "confirmed"
             )
@@ -170,6 +199,7 @@ class MemOS:
 
     def run(self, pipeline: Pipeline, text: str = "", **owner: Any) -> PipelineResult:
         """Run declared steps over a message; all they write lands in one transaction."""
+        self._asks("write")
         context = PipelineContext(
             store=self.store,
             embedder=self.memory.embedder,
@@ -200,11 +230,13 @@ class MemOS:
 
     def freeze(self, memory_id: str, *, reason: str = "") -> MemCube:
         """Nothing may change it until ``unfreeze``."""
-        self._readable(memory_id)
+        self._asks("write")
+        self._guard.readable(memory_id)
         return lifecycle.freeze(self.store, memory_id, actor=self.principal, reason=reason)
 
     def unfreeze(self, memory_id: str, *, reason: str = "") -> MemCube:
-        self._readable(memory_id)
+        self._asks("write")
+        self._guard.readable(memory_id)
         return lifecycle.unfreeze(self.store, memory_id, actor=self.principal, reason=reason)
 
     def restore(self, memory_id: str, *, version: int | None = None, reason: str = "") -> MemCube:
@@ -218,16 +250,14 @@ class MemOS:
 
     def as_of(self, memory_id: str, moment: datetime) -> MemCube | None:
         """The version that was current at ``moment``."""
-        versions = self._guard.versions(memory_id)
-        known = [one for one in versions if one.header.recorded <= moment]
-        last = known[-1] if known else None
-        ended = last is not None and last.header.superseded is not None and last.header.superseded <= moment
-        return None if ended else last
+        self._asks("read")
+        return self._guard.as_of(memory_id, moment)
 
     def forget(self, memory_id: str, *, reason: str = "asked to forget", legal_override: bool = False) -> Receipt:
         """Erase a memory for good: text, versions, indexes, caches, adapters, and copies made by us."""
+        self._asks("forget")
         receipt: list[Receipt] = []
-        erase = partial(self._erase, legal_override=legal_override, receipt=receipt)
+        erase = partial(self._erase, override=legal_override, receipt=receipt)
         guard = Guarded(self.store, self.principal, forgetting=erase)
         guard.forget(memory_id, reason=reason, legal_override=legal_override)
         return receipt[0]
@@ -237,6 +267,7 @@ class MemOS:
     def promote(self, memory_ids: str | Sequence[str], to: Form) -> Migration | None:
         """Move memories up by hand: "activation" holds them ready until ``demote``; "parameter" teaches an adapter,
         which is refused (see ``Migration.reason``) if it does not know them well enough."""
+        self._asks("promote")
         ids = [memory_ids] if isinstance(memory_ids, str) else list(memory_ids)
         for id in ids:
             self._guard.promote(id, to)
@@ -244,29 +275,38 @@ class MemOS:
 
     def demote(self, memory_ids: str | Sequence[str]) -> None:
         """Back to text; nothing is lost by it."""
+        self._asks("promote")
         ids = [memory_ids] if isinstance(memory_ids, str) else list(memory_ids)
         for id in ids:
-            self._guard.promote(id, "text")  # who may move it up may move it down
+            self._guard.demote(id)
         self.tiers.demote(ids)
 
     def tick(self, *, consolidate: bool = False) -> list[Decision]:
-        """Let the policy move memories by their use. ``consolidate`` also trains adapters, which takes minutes."""
-        decided = self.tiers.tick()
+        """Let the policy move memories by their use: those that the principal may promote. What is stale or forbidden
+        goes whoever asks. ``consolidate`` also trains adapters, which takes minutes."""
+        self.heed()
+        decided = self.tiers.tick(self._guarded.movable)
         if consolidate:
             self.tiers.consolidate(decided)
         return decided
 
     def explain(self, memory_id: str) -> Explanation:
-        """Which form a memory is used in, how hot it is, and the reasons of its last moves."""
-        self._readable(memory_id)
-        return self.tiers.explain(memory_id)
+        """Which form a memory is used in, how hot it is, and the reasons of its last moves, also after it expired. The
+        model is not loaded for it."""
+        self._asks("read")
+        cube = self._guard.known(memory_id)
+        text = cube.text if cube.header.kind == "text" and check(self.principal, "read", cube) else ""
+        found = self._tiers.explain(memory_id) if self._tiers else at_rest(self.store, cube, self._clock())
+        return replace(found, text=text)
 
     def scope_of(self, memory_id: str) -> Scope:
         """Whose memory it is."""
-        return self._readable(memory_id).header.scope
+        self._asks("read")
+        return self._guard.known(memory_id).header.scope
 
     def log(self, memory_id: str) -> list[Event]:
         """What happened to a memory, oldest first."""
+        self._asks("read")
         return self._guard.history(memory_id)
 
     @property
@@ -277,32 +317,36 @@ class MemOS:
                 lm = CausalLM.load(self._model) if isinstance(self._model, str) else self._model
                 lm = lm if isinstance(lm, CausalLM) else lm()
                 migrator = Migrator(self.store, lm, embedder=self.memory.embedder)
-                self._tiers = Tiers(
-                    self.store, lm, migrator, budget=self._budget, policy=self._policy, clock=self._clock
-                )
+                options: Any = {"budget": self._budget, "policy": self._policy, "clock": self._clock}
+                self._tiers = Tiers(self.store, lm, migrator, uses=self.upkeep.log, **options)
             return self._tiers
 
     @contextmanager
-    def running(self, interval: float = 5.0) -> Iterator[Self]:
-        """Call ``tick`` every ``interval`` seconds in a thread of its own until the block ends."""
-        stop = threading.Event()
+    def running(self, interval: float = 5.0, *, consolidate: bool = False) -> Iterator[Self]:
+        """Look every ``interval`` seconds, in a thread of its own until the block ends, whether nobody asks or work is
+        late, and do what is due then. ``consolidate`` also trains adapters, which takes minutes. Raises
+        ``NotPermitted`` for a principal that may not write in the whole tenant: upkeep archives what is idle there."""
+        if not check(self.principal, "write", Header(scope=Scope(self.memory.settings.tenant))):
+            raise NotPermitted(f"{self.principal.name} may not keep up the memories of others: run it as administrator")
 
-        def run() -> None:
-            while not stop.wait(interval):
-                try:
-                    self.tick()
-                except LaminaError as error:  # the next one may do better
-                    logger.warning("a tick failed: %s", error)
+        def work() -> None:
+            self.heed()
+            self.upkeep.ripple(consolidate=consolidate)
 
-        thread = threading.Thread(target=run, name="lamina-memos", daemon=True)
-        thread.start()
-        try:
+        with repeated(work, interval):
             yield self
-        finally:
-            stop.set()
-            thread.join()
 
     # -- inside ----------------------------------------------------------------------------------
+
+    def _asks(self, action: Action) -> None:
+        """Every verb begins so: what was forgotten meanwhile goes, and the principal has not asked too often."""
+        self.heed()
+        self._limits.spend(self.principal, action)
+
+    @property
+    def _guard(self) -> Guarded:
+        self.heed()
+        return self._guarded
 
     def _scope(self, owner: Mapping[str, Any]) -> Scope:
         if unknown := set(owner) - {"user_id", "agent_id", "run_id"}:
@@ -310,47 +354,25 @@ class MemOS:
         return arguments.scope_of(self.memory.settings.tenant, owner)
 
     def _erase(
-        self,
-        ids: list[str],
-        actor: str,
-        reason: str,
-        *,
-        legal_override: bool = False,
-        receipt: list[Receipt] | None = None,
+        self, ids: list[str], actor: str, reason: str, *, override: bool = False, receipt: list[Receipt] | None = None
     ) -> list[str]:
-        cubes = [cube for id in ids if (cube := self.store.get(id)) is not None]
-        forgetting = self._forgetting([self._tiers] if self._tiers is not None else [])
-        done = forgetting.forget(ids, actor=actor, reason=reason, legal_override=legal_override)
-        for cube in cubes:
-            self.memory.mend(cube)
+        done = self._erasing.erase(ids, actor, reason, legal_override=override)
+        self.heed()
         if receipt is not None:
             receipt.append(done)
         return list(done.ids)
 
-    def _forgetting(self, caches: Sequence[Tiers] = ()) -> Forgetting:
-        path = getattr(self.store, "path", None)
-        copies = exports.beside(path) if path is not None else None
-        embedder, indexes = self.memory.embedder, self.memory.indexes
-        return Forgetting(self.store, embedder=embedder, indexes=indexes, caches=caches, exports=copies)
-
     def _mended(self, cube: MemCube) -> MemCube:
         self.memory.mend(cube)
-        return cube
-
-    def _readable(self, id: str) -> MemCube:
-        cube = self._guard.get(id)
-        if cube is None:
-            raise NotFound(f"there is no memory {id!r}")
+        self.upkeep.follow()
         return cube
 
     def _writable(self, id: str) -> MemCube:
-        cube = self._readable(id)
-        if cube.header.state is State.FROZEN:
-            raise FrozenCube(f"memory {id} is frozen: unfreeze it first")
-        require(self.principal, "write", cube)
-        return cube
+        self._asks("write")
+        return self._guard.writable(id)
 
     def _newest(self, id: str) -> MemCube:
+        self.upkeep.follow()
         cube = self.store.get(id)
         if cube is None:
             raise NotFound(f"there is no memory {id!r}")
@@ -358,6 +380,7 @@ class MemOS:
 
     def close(self) -> None:
         """Close the memory. Caches and adapters in this process are let go."""
+        self.upkeep.close()
         self._tiers = None
         self.memory.close()
 

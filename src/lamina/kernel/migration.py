@@ -19,7 +19,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from lamina._optional import require
 from lamina.activation.cache import KVCube
@@ -27,7 +27,8 @@ from lamina.activation.prefix import continuation, render, system_turn
 from lamina.cube.cube import Header, Lineage, MemCube, Provenance, State
 from lamina.cube.payload import TensorPayload, TextPayload
 from lamina.errors import InvalidInput, LaminaError, NotFound
-from lamina.kernel.tiering.residents import shared_scope
+from lamina.kernel.lifecycle import says_the_same, still_says
+from lamina.kernel.tiering.residents import refused, shared_scope
 from lamina.llm.base import Embedder
 from lamina.llm.causal import CausalLM
 from lamina.parameter.adapters import Adapters
@@ -139,9 +140,14 @@ class Migrator:
         until they are accepted: an adapter may say what it was never taught. Its own texts, if they are still there,
         are the better source: see ``sources``."""
         cube, payload = self._tensors(id, "parameter")
+        known = self.adapters.names
         name = self.adapters.add(payload)
-        with self.adapters.using([name]):
-            readings = read_out(self.lm, questions, threshold=threshold)
+        try:
+            with self.adapters.using([name]):
+                readings = read_out(self.lm, questions, threshold=threshold)
+        finally:
+            if name not in known:  # unless it is worn anyway
+                self.adapters.remove(name)
         decoded = [_decoded(cube, reading.answer, reading.confidence) for reading in readings]
         vectors = self._embedder.encode([one.text for one in decoded]) if self._embedder and decoded else None
         with self.store.transaction() as tx:
@@ -183,15 +189,14 @@ class Migrator:
     def require_current(self, cube: MemCube) -> None:
         """Raise ``InvalidInput`` (code ``STALE``) if a text that ``cube`` was made from changed, ended or is gone."""
         for id, version in cube.header.lineage.derived_from:
-            parent = self.store.get(id)
-            if parent is None or parent.header.version != version or parent.header.superseded is not None:
+            if not says_the_same(self.store, id, version):
                 raise InvalidInput(
                     f"{cube.header.kind} memory {cube.id} was made from version {version} of {id}, which is no longer"
                     " current: make it again from the text",
                     code="STALE",
                 )
 
-    def _texts(self, ids: Sequence[str], form: str) -> list[MemCube]:
+    def _texts(self, ids: Sequence[str], form: Literal["activation", "parameter"]) -> list[MemCube]:
         cubes = []
         for id in ids:
             cube = self.store.get(id)
@@ -199,8 +204,8 @@ class Migrator:
                 raise NotFound(f"there is no open memory {id!r} to move")
             if cube.header.kind != "text":
                 raise InvalidInput(f"memory {id} is {cube.header.kind} already; give the texts it was made from")
-            if form not in cube.header.access:
-                raise InvalidInput(f"memory {id} may take the forms {list(cube.header.access)}, not {form!r}")
+            if why := refused(cube.header, form, time.time()):
+                raise InvalidInput(f"memory {id} cannot become {form}: {why}")
             cubes.append(cube)
         if len({shared_scope(cube.header.scope) for cube in cubes}) != 1:
             raise InvalidInput(
@@ -255,8 +260,8 @@ class Migrator:
         migration = Migration(operation, parents, made, took, tokens, nbytes, fidelity, threshold, reason)
         with self.store.transaction() as tx:
             for id, version in parents:  # a text that changed while we worked is not what was moved
-                now_is = tx.newest(id)
-                if now_is is None or now_is.header.version != version or now_is.header.superseded is not None:
+                newest = tx.newest(id)
+                if newest is None or not still_says(newest, version, self.store.get):
                     raise InvalidInput(f"memory {id} changed while it was moved: move it again", code="STALE")
             if made is not None:
                 tx.insert([Write(made, actor=ACTOR, action=operation, details=migration.figures)])

@@ -63,12 +63,14 @@ def reply(
     *,
     at: datetime,
     may_read: Callable[[str], bool],
+    counted: bool = True,
     max_tokens: int = 64,
     session: str = "",
 ) -> Reply:
     """Answer the last of ``messages``, which must be the user's. Raises ``InvalidInput``, ``LLMError``.
 
-    A cache or an adapter serves only if ``may_read`` is true of every memory in it: it tells them all.
+    A cache or an adapter serves only if ``may_read`` is true of every memory in it: it tells them all. A call that is
+    not ``counted`` tells nothing of what forms are worth to the scope: it is of somebody who only named it.
     """
     question = _ending_with_user(messages)[-1]["content"]
     best = [quote.hit for quote in quotes(hits, question=question)]
@@ -85,7 +87,7 @@ def reply(
         used = [Used(id, version, Tier.ACTIVATION) for id, version in ready.items()]
         used += [Used(hit.cube.id, hit.cube.header.version, Tier.TEXT) for hit in fresh]
         made = _generate(tiers, _asked(messages, fresh, question, at), bundle, max_tokens)
-    if scope.run is None:  # calls within a run are served by text alone, and tell nothing of what forms are worth
+    if counted and scope.run is None:  # in a run, text alone serves, and tells nothing of what forms are worth
         tiers.called(
             scope, found, [hit.cube for hit in hits if hit.cube.id not in {cube.id for cube in found}], session
         )

@@ -20,84 +20,19 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from lamina.errors import InvalidInput
+from lamina.kernel.rhythms.ticks import KEPT, Action, Journal, Level, NoJournal, Tick
+
+__all__ = ["NestedRhythm", "Tick"]
 
 _LOG = logging.getLogger(__name__)
 _OVERRUN = 10  # a slice this many times too long is reported
 _EXACT = 1e-9  # rounding of granted work
 _STRIKES = 3  # such slices in a row: the level is disabled
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """What an action is asked to do: consume the events in ``(since, input]``, of which ``done`` units are done.
-
-    ``n`` is the event at which the tick fell, ``due`` all levels that fell on it, ``budget`` the work units granted,
-    carry included. ``input`` is how far the level below had come, ``sequence`` the items since the last tick of level 0
-    (empty for other levels: they read the log).
-    """
-
-    n: int
-    level: int
-    due: tuple[int, ...]
-    budget: float
-    sequence: tuple[Any, ...]
-    since: int
-    input: int
-    done: int = 0
-
-
-Action = Callable[[Tick], Iterator[int]]
-
-
-class Journal(Protocol):
-    """Where the cascade is made durable: all of one trough, the clock's own state included, or nothing."""
-
-    def transaction(self) -> AbstractContextManager[Any]:
-        """Begin; commit on exit; on an exception undo everything, in memory too."""
-
-    def save(self, state: Mapping[str, Any]) -> None:
-        """Keep the state of the clock (JSON values), within the transaction."""
-
-
-class NoJournal:
-    """For actions that need no disk: simulations and tests."""
-
-    def transaction(self) -> AbstractContextManager[Any]:
-        return nullcontext()
-
-    def save(self, state: Mapping[str, Any]) -> None:
-        """Nothing is kept."""
-
-
-@dataclass(slots=True)
-class Level:
-    """One level: its action and where it stands. ``carry`` is unspent (or overdrawn) budget in work units."""
-
-    action: Action
-    budget: float  # A0: mean work units a tick
-    carry: float = 0.0
-    watermark: int = 0  # the last event consumed
-    open: Tick | None = None  # cut by its budget, with ``done`` units behind it
-    work: int = 0
-    ticks: int = 0
-    forced: int = 0
-    strikes: int = 0
-    disabled: bool = False
-    lag: int = 0  # summed over ticks: how many events older than its tick the input was
-    steps: Iterator[int] | None = field(default=None, repr=False)
-
-    def state(self) -> dict[str, Any]:
-        kept = {name: getattr(self, name) for name in _KEPT}
-        return kept | {"open": None if self.open is None else asdict(replace(self.open, sequence=()))}
-
-
-_KEPT = ("carry", "watermark", "work", "ticks", "forced", "strikes", "disabled", "lag")
 
 
 class NestedRhythm:
@@ -159,6 +94,10 @@ class NestedRhythm:
             self._tables[table] = level
         self._levels[level] = Level(action, budget)
 
+    def enable(self, level: int, on: bool) -> None:
+        """Let ``level`` work, or hold it: what it has not consumed waits until it may work again."""
+        self._levels[level].disabled, self._levels[level].strikes = not on, 0
+
     def phase(self, level: int) -> float:
         """``2 pi (n mod P) / P``, in [0, 2 pi); 0 is the trough."""
         period = self.periods[level]
@@ -179,12 +118,11 @@ class NestedRhythm:
         due = self.due(self.n)
         if not due:
             return []
-        before, items = self.state_dict(), self._items
         try:
             return self._cascade(due)
         except BaseException:
-            self.load_state_dict(before | {"n": self.n - 1})
-            self._items = items[:-1]
+            self.n -= 1
+            self._items = self._items[:-1]
             raise
 
     def due(self, n: int) -> tuple[int, ...]:
@@ -210,6 +148,18 @@ class NestedRhythm:
         self._cascade((), cap=math.inf)
         return sum(level.work for level in self._levels.values()) - before
 
+    def overdue(self) -> tuple[int, ...]:
+        """Levels that slept through a trough of theirs while they were held."""
+        return tuple(
+            level
+            for level, state in self._levels.items()
+            if level and self.n // self.periods[level] > state.watermark // self.periods[level]
+        )
+
+    def catch_up(self) -> list[Tick]:
+        """Run the levels that are ``overdue``, upward as ever, each once however many troughs it missed."""
+        return self._cascade(self.overdue(), cap=math.inf)
+
     def drain(self) -> list[Tick]:
         """Make durable and consolidate everything seen so far, whatever the budgets; for shutting down.
 
@@ -232,7 +182,7 @@ class NestedRhythm:
             )
         self.n, self._items = int(state["n"]), []
         for level, saved in zip(self._levels.values(), state["levels"], strict=True):
-            for name in _KEPT:
+            for name in KEPT:
                 setattr(level, name, saved[name])
             opened = saved["open"]
             level.steps = None
@@ -260,27 +210,37 @@ class NestedRhythm:
     # -- the cascade -----------------------------------------------------------------------------
 
     def _cascade(self, due: tuple[int, ...], cap: float | None = None, limitless: bool = False) -> list[Tick]:
-        """Level 0, then leftovers, then the due levels upward, in one transaction with the state of the clock."""
-        left = self.cap if cap is None else cap
+        """Run due levels, with the state of the clock in one transaction; after an error the clock stands as before."""
+        before, items = self.state_dict(), self._items
+        try:
+            with self._journal.transaction():
+                ticks = self._upward(due, self.cap if cap is None else cap, limitless)
+                self._journal.save(self.state_dict())
+        except BaseException:
+            self.load_state_dict(before)
+            self._items = items
+            raise
+        return ticks
+
+    def _upward(self, due: tuple[int, ...], left: float, limitless: bool) -> list[Tick]:
+        """Level 0, then leftovers, then the due levels upward; work above level 0 within ``left`` units."""
         ticks: list[Tick] = []
-        with self._journal.transaction():
-            if 0 in due:
-                ticks.append(self._begin(0, due))
-                self._work(0, math.inf)
-                self._items = []
-            for level in filter(self._unfinished, self._levels):
+        if 0 in due:
+            ticks.append(self._begin(0, due))
+            self._work(0, math.inf)
+            self._items = []
+        for level in filter(self._unfinished, self._levels):
+            left -= self._work(level, left)
+        for level, state in self._levels.items():
+            late = level not in due and self._late(level)
+            if level and not state.disabled and (level in due or late):
+                state.forced += late
+                ticks.append(self._begin(level, due, limitless))
                 left -= self._work(level, left)
-            for level, state in self._levels.items():
-                late = level not in due and self._late(level)
-                if level and not state.disabled and (level in due or late):
-                    state.forced += late
-                    ticks.append(self._begin(level, due, limitless))
+                if state.open is None and state.watermark < ticks[-1].input:  # that was left from the last tick
+                    self._open(level, ticks[-1])
                     left -= self._work(level, left)
-                    if state.open is None and state.watermark < ticks[-1].input:  # that was left from the last tick
-                        self._open(level, ticks[-1])
-                        left -= self._work(level, left)
-                state.carry = 0.0 if limitless else state.carry
-            self._journal.save(self.state_dict())
+            state.carry = 0.0 if limitless else state.carry
         return ticks
 
     def _unfinished(self, level: int) -> bool:

@@ -109,7 +109,6 @@ class _Tick:
         for members in self._bundles.values():
             members.sort(key=lambda cube: (cube.place or 0, cube.id))
         self._broken = {bundle: len(members) for bundle, members in self._bundles.items()}
-        self._disk = sum(cube.nbytes for cube in stats.cubes if cube.tier is Tier.DISK)
 
     def obey(self) -> None:
         """What may no longer be used in this form goes to text now."""
@@ -119,15 +118,14 @@ class _Tick:
                 self._move(cube, Tier.TEXT, cube.invalid)
 
     def cool(self) -> None:
-        """Demote what is cold: from activations where the cut pays, from weights and disk at once."""
+        """Demote what is cold: from activations where the cut pays, from weights at once."""
         for bundle in self._bundles:
             for cube in self._leaving(self._bundles[bundle], self._broken[bundle]):
-                self._move(cube, self._below(cube), Reason.COLD)
+                self._move(cube, Tier.TEXT, Reason.COLD)
         for cube in self._cubes.values():
             if cube.id in self._decided or cube.pinned:
                 continue
-            cold_weights = cube.tier is Tier.PARAMETER and self._heat(cube) < self.policy.down_heat
-            if cold_weights or (cube.tier is Tier.DISK and self._idle(cube)):
+            if cube.tier is Tier.PARAMETER and self._heat(cube) < self.policy.down_heat:
                 self._move(cube, Tier.TEXT, Reason.COLD)
 
     def shrink(self) -> None:
@@ -136,7 +134,7 @@ class _Tick:
         for cube in sorted(resident, key=lambda cube: (cube.pinned, self._heat(cube), cube.id)):
             over = self._resident() > self.budgets.activation_bytes
             if cube.id not in self._decided and (over or not self._fits_context(self._bundles[cube.bundle], 0)):
-                self._move(cube, self._below(cube), Reason.BUDGET)
+                self._move(cube, Tier.TEXT, Reason.BUDGET if over else Reason.CONTEXT)
 
     def promote(self) -> None:
         """The memories in the largest share of calls, while there is room or what has less worth can make room."""
@@ -147,7 +145,7 @@ class _Tick:
             if victims is None:
                 continue
             for victim in victims:
-                self._move(victim, self._below(victim), Reason.BUDGET)
+                self._move(victim, Tier.TEXT, Reason.BUDGET)
             self._move(cube, Tier.ACTIVATION, Reason.PIN if cube.pinned else Reason.HOT_STABLE)
 
     def consolidate(self) -> None:
@@ -214,7 +212,7 @@ class _Tick:
 
     def _deserves(self, cube: CubeStats) -> bool:
         policy = self.policy
-        if cube.tier not in (Tier.TEXT, Tier.DISK) or cube.id in self._decided or cube.invalid is not None:
+        if cube.tier is not Tier.TEXT or cube.id in self._decided or cube.invalid is not None:
             return False
         if not policy.local or not cube.usable or "activation" not in cube.allowed:
             return False
@@ -240,11 +238,6 @@ class _Tick:
     def _idle(self, cube: CubeStats) -> bool:
         since = cube.resident_since if cube.last is None else max(cube.last, cube.resident_since)
         return self.now - since >= _FORGOTTEN_AFTER * cube.heat.half_life
-
-    def _below(self, cube: CubeStats) -> Tier:
-        """Disk if reading it back beats prefilling it, it is used at all, and there is room; else text."""
-        saves = self._heat(cube) * (self.policy.costs.prefill - self.policy.costs.load) > 0
-        return Tier.DISK if saves and self._disk + cube.nbytes <= self.budgets.disk_bytes else Tier.TEXT
 
     def _heat(self, cube: CubeStats) -> float:
         return cube.heat.at(self.now)
@@ -287,5 +280,3 @@ class _Tick:
             self._broken[cube.bundle] = min(self._broken[cube.bundle], place)
         elif up:
             self._bundles.setdefault(cube.bundle, []).append(cube)
-        if target is Tier.DISK:
-            self._disk += cube.nbytes

@@ -23,10 +23,11 @@ from pathlib import Path
 
 from lamina.cube.cube import Header, Lineage, MemCube, Provenance, Scope, State, Usage, now
 from lamina.cube.payload import Fingerprint, TensorPayload
-from lamina.errors import Conflict, FingerprintMismatch, IllegalTransition, InvalidInput, NotFound
+from lamina.errors import Conflict, FingerprintMismatch, IllegalTransition, InvalidInput, NotFound, NotPermitted
 from lamina.kernel.bundles import bundle_file
-from lamina.kernel.bundles.bundle_file import Bundle, Key
-from lamina.kernel.governance import Context, Deny, Principal, check
+from lamina.kernel.bundles.bundle_file import Bundle
+from lamina.kernel.bundles.keys import Key, PublicKey
+from lamina.kernel.governance import Context, Deny, Principal, check, require
 from lamina.kernel.governing.exports import ExportRegister
 from lamina.kernel.governing.redaction import redact_cube
 from lamina.kernel.lifecycle import TRANSITIONS, says_the_same, state_of
@@ -34,6 +35,7 @@ from lamina.llm.base import Embedder
 from lamina.store.base import Store, Write
 from lamina.text.decisions import QUARANTINED
 
+_VERSION = "exporter's version"  # in the log's row of an import
 _IMPORTED = uuid.UUID("6f1c9c7e-9a3f-4d0b-8f1e-31d2a8b0c5e4")
 
 
@@ -53,7 +55,7 @@ class Loaded:
     """What a load stored: the exporter's id to ours, of those new, revised, and here already; those left out, why."""
 
     bundle: str
-    signer: str
+    signer: PublicKey
     ids: Mapping[str, str]
     new: tuple[str, ...]
     revised: tuple[str, ...]
@@ -136,11 +138,14 @@ def _missing_parent(cube: MemCube, texts: Mapping[str, MemCube], redacted: Colle
 
 
 class MemLoader:
-    """Stores the memories of bundles signed by ``keys``. ``model``: the fingerprint of the model in use, if any."""
+    """Stores the memories of bundles signed by whom is ``trusted``. ``model``: the fingerprint of the model in use, if
+    any."""
 
-    def __init__(self, store: Store, embedder: Embedder, keys: Sequence[Key], *, model: Fingerprint | None = None):
+    def __init__(
+        self, store: Store, embedder: Embedder, trusted: Sequence[PublicKey], *, model: Fingerprint | None = None
+    ) -> None:
         self._store, self._embedder, self._model = store, embedder, model
-        self._keys = {key.name: key for key in keys}
+        self._trusted = tuple(trusted)
 
     def load(
         self,
@@ -155,26 +160,33 @@ class MemLoader:
         """Store a bundle's memories (``only``: those ids of the exporter) as ``owner``'s, in quarantine, all or none.
 
         ``expires``: when the right to keep them ends, if not before. Raises ``UntrustedBundle``, ``CorruptCube``,
-        ``NotFound``, ``FrozenCube`` when one is frozen here, and ``InvalidInput`` for an owner in another tenant than
-        ``actor``.
+        ``NotFound``, ``FrozenCube`` when one is frozen here, ``InvalidInput`` for an owner in another tenant than
+        ``actor``, and ``NotPermitted`` for one that ``actor`` may not write for.
         """
         if owner.tenant != actor.tenant:
             raise InvalidInput(f"owner={owner!r}: {actor.name} loads into its own tenant {actor.tenant!r}")
-        bundle = bundle_file.read(path, self._keys, max_bytes=max_bytes)
+        if isinstance(verdict := check(actor, "write", Header(scope=owner)), Deny):
+            raise NotPermitted(f"{actor.name} may not take memories in for {owner}: {verdict.reason}")
+        bundle = bundle_file.read(path, self._trusted, max_bytes=max_bytes)
         chosen = {cube.id: _until(cube, expires) for cube in bundle.cubes if only is None or cube.id in only}
-        left_out = {id: why for id, cube in chosen.items() if (why := self._unfit(cube, chosen)) is not None}
-        chosen = {id: cube for id, cube in chosen.items() if id not in left_out}
         ids = {id: local_id(bundle.signer, id, owner) for id in chosen}
+        left_out = {id: why for id, cube in chosen.items() if (why := self._outdated(cube, ids[id])) is not None}
+        chosen = {id: cube for id, cube in chosen.items() if id not in left_out}
+        left_out |= {id: why for id, cube in chosen.items() if (why := self._unfit(cube, chosen)) is not None}
+        chosen = {id: cube for id, cube in chosen.items() if id not in left_out}
+        ids = {id: ids[id] for id in chosen}
         ordered = sorted(chosen.values(), key=lambda cube: cube.header.kind != "text")  # texts before their tensors
         new, revised, same = self._store_all(bundle, ordered, ids, owner, actor)
         return Loaded(bundle.id, bundle.signer, ids, new, revised, same, left_out)
 
     def confirm(self, id: str, *, actor: Principal, reason: str = "confirmed") -> MemCube:
-        """Believe an imported memory: it becomes active, and searchable. Raises ``NotFound``, ``IllegalTransition``."""
+        """Believe an imported memory: it becomes active, and searchable. Raises ``NotFound``, ``IllegalTransition``,
+        and ``NotPermitted`` for one that ``actor`` may not write."""
         with self._store.transaction() as tx:
             cube = tx.newest(id)
-            if cube is None:
+            if cube is None or not check(actor, "read", cube):
                 raise NotFound(f"there is no memory {id!r}")
+            require(actor, "write", cube)
             if not _waits(cube):
                 raise IllegalTransition(f"memory {id!r} is not an import in quarantine")
             told = {"from": State.ARCHIVED.value, "to": State.ACTIVE.value}
@@ -193,6 +205,14 @@ class MemLoader:
     def waiting(self, ids: Collection[str]) -> list[str]:
         """Those of our ``ids`` that are in quarantine still."""
         return [id for id in ids if (cube := self._store.get(id)) is not None and _waits(cube)]
+
+    def _outdated(self, cube: MemCube, id: str) -> str | None:
+        """Why an older version than one that came before is not taken in, however well it is signed: anybody may keep
+        an old bundle and hand it out again."""
+        came = max((int(event.details.get(_VERSION, 0)) for event in self._store.events(cube=id)), default=0)
+        if cube.header.version >= came:
+            return None
+        return f"it is version {cube.header.version}, and version {came} came before"
 
     def _unfit(self, cube: MemCube, texts: Mapping[str, MemCube]) -> str | None:
         """Why a cube is not taken in, or ``None``."""
@@ -216,9 +236,9 @@ class MemLoader:
         with self._store.transaction() as tx:
             for cube in cubes:
                 vector = next(vectors) if cube.header.kind == "text" else None
-                known = tx.newest(ids[cube.id])
+                known, told = tx.newest(ids[cube.id]), {"signer": bundle.signer.id, _VERSION: cube.header.version}
                 guest = _guest(cube, bundle, ids, versions, owner, 1 if known is None else known.header.version + 1)
-                write = Write(guest, vector, actor.name, "import", f"bundle {bundle.id}", {"signer": bundle.signer})
+                write = Write(guest, vector, actor.name, "import", f"bundle {bundle.id}", told)
                 if known is None:
                     tx.insert([write])
                     new.append(guest.id)
@@ -237,9 +257,9 @@ def _waits(cube: MemCube) -> bool:
     return header.trust == "import" and QUARANTINED in header.tags and state_of(cube) is State.ARCHIVED
 
 
-def local_id(signer: str, id: str, owner: Scope) -> str:
-    """Our id of a memory that ``signer`` calls ``id``, when it belongs to ``owner``."""
-    return str(uuid.uuid5(_IMPORTED, repr((signer, id, owner.tenant, owner.user, owner.agent, owner.run))))
+def local_id(signer: PublicKey, id: str, owner: Scope) -> str:
+    """Our id of a memory that ``signer`` (its key, whatever its name) calls ``id``, when it belongs to ``owner``."""
+    return str(uuid.uuid5(_IMPORTED, repr((signer.id, id, owner.tenant, owner.user, owner.agent, owner.run))))
 
 
 def _until(cube: MemCube, expires: datetime | None) -> MemCube:
@@ -272,7 +292,7 @@ def _guest(
         sensitivity=old.sensitivity,
         retention=old.retention,
         watermark=old.watermark,
-        tags=(QUARANTINED, f"import: {bundle.signer}", *(tag for tag in old.tags if tag != QUARANTINED)),
+        tags=(QUARANTINED, f"import: {bundle.signer.name}", *(tag for tag in old.tags if tag != QUARANTINED)),
         keywords=old.keywords,
         entities=old.entities,
         importance=old.importance,

@@ -12,53 +12,33 @@ that carries the fingerprint of its base and is refused by any other.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
-from lamina.cube.cube import Claim, Header, MemCube, Provenance, Scope
+from lamina.cube.cube import Header, MemCube, Provenance, Scope
 from lamina.cube.payload import Fingerprint, TensorPayload
 from lamina.errors import InvalidInput
 from lamina.llm.causal import CausalLM
 from lamina.parameter.adapters import Adapters, LoRA
+from lamina.parameter.experts.loop import OperationLoop, inquiry
 from lamina.parameter.experts.lora import Shape, fresh
-from lamina.parameter.experts.operations import (
-    NEAREST,
-    NOT_MENTIONED,
-    OPS,
-    RECALLED,
-    Exchange,
-    Inquiry,
-    MemoryOp,
-    Op,
-    Remembered,
-    Revision,
-)
+from lamina.parameter.experts.operations import NOT_MENTIONED, OPS, Op
 from lamina.parameter.experts.prompts import PROMPTS, messages
-from lamina.parameter.experts.serving import OperationExperts, OperationFailed
+from lamina.parameter.experts.serving import OperationExperts
 from lamina.parameter.experts.traces import TraceSet
-from lamina.parameter.experts.training import LowerStates, Progress, Recipe, fit, lesson
-from lamina.store.analysis import terms
-from lamina.text.answering import Answer, cited, quotes
-from lamina.text.base import Fact, Hit, Operation, Turn
-from lamina.text.prompted.draft import Counts, Reading
-from lamina.text.prompted.statements import Shown, Statement, drafts
+from lamina.parameter.experts.training import LowerStates, Progress, Recipe, Tell, fit, lesson
+from lamina.text.answering import Answer, cited
+from lamina.text.base import Hit
 
-_AHEAD = 256  # decisions kept until their transaction asks for them
-CONTEXT = 2  # earlier lines shown with an exchange
-_KINDS = {"ADD": "add", "UPDATE": "supersede", "DELETE": "close", "NONE": "noop"}
-
+NAME = "memlora"
 Metric = Callable[["MemLoRA"], float]
 
 
-class MemLoRA:
+class MemLoRA(OperationLoop):
     """The experts of one model. Thread-safe; several may share a model, and outside of a call it is the bare base."""
-
-    name = "memlora"
 
     def __init__(
         self,
@@ -76,10 +56,8 @@ class MemLoRA:
         self.lm = lm
         self.adapters = adapters or Adapters(lm)
         self.experts = OperationExperts(lm, self.adapters, {}, max_tokens=max_tokens, journal=journal)
-        self.counts = Counts()
         self.about: dict[Op, dict[str, Any]] = {}
-        self._ahead: dict[Revision, MemoryOp] = {}
-        self._lock = threading.Lock()
+        super().__init__(NAME, self.experts)
 
     @classmethod
     def distill(
@@ -93,11 +71,13 @@ class MemLoRA:
         metrics: Mapping[Op, Metric] | None = None,
         adapters: Adapters | None = None,
         journal: Path | None = None,
+        tell: Tell | None = None,
     ) -> Self:
         """An expert for each operation in ``traces``, each trained on its own.
 
         ``budget_s`` is shared out evenly; ``metrics`` (higher is better, on data of the caller's) choose the epoch
-        that is kept. Raises ``InvalidInput`` if there are no traces.
+        that is kept; ``tell`` is told of every step. What lies below a ``recipe.cache_below`` is computed for
+        each by itself. Raises ``InvalidInput`` if there are no traces.
         """
         ops = [op for op in OPS if len(traces.of(op))]
         if not ops:
@@ -106,7 +86,9 @@ class MemLoRA:
         for op in ops:
             metric = (metrics or {}).get(op)
             share = None if budget_s is None else budget_s / len(ops)
-            made.learn(op, traces.of(op), shape or Shape(), recipe or Recipe(), budget_s=share, metric=metric)
+            made.learn(
+                op, traces.of(op), shape or Shape(), recipe or Recipe(), budget_s=share, metric=metric, tell=tell
+            )
         return made
 
     def learn(
@@ -119,6 +101,7 @@ class MemLoRA:
         states: LowerStates | None = None,
         budget_s: float | None = None,
         metric: Metric | None = None,
+        tell: Tell | None = None,
     ) -> Progress:
         """Train a new expert for ``op`` on ``traces`` of that operation alone, and install it.
 
@@ -133,9 +116,8 @@ class MemLoRA:
             return metric(self) if metric is not None else 0.0
 
         lessons = [lesson(self.lm, trace) for trace in traces]
-        progress = fit(
-            self.lm, lora, lessons, recipe, states=states, budget_s=budget_s, metric=judged if metric else None
-        )
+        chosen_by = judged if metric else None
+        progress = fit(self.lm, lora, lessons, recipe, states=states, budget_s=budget_s, metric=chosen_by, tell=tell)
         told = {"steps": len(progress.losses), "metrics": progress.metrics, "kept_epoch": progress.kept}
         self.install(op, lora, {"teacher": traces.teacher, "traces": traces.sha256, **told})
         return progress
@@ -145,8 +127,7 @@ class MemLoRA:
         name = self.adapters.add(lora.to_payload(self.adapters.base))
         before = self.experts.names.get(op)
         self.experts.names[op] = name
-        with self._lock:
-            self._ahead.clear()  # another expert may decide otherwise
+        self.unlearn()
         if before is not None and before not in self.experts.names.values():
             self.adapters.remove(before)
         layers = sorted({int(module.split(".")[1]) for module in lora.pairs})
@@ -166,8 +147,8 @@ class MemLoRA:
                     kind="parameter",
                     semantic_type="adapter",
                     scope=scope or Scope(),
-                    provenance=Provenance(extractor=self.name, model=self.lm.name, prompt_hash=PROMPTS),
-                    tags=(self.name, op),
+                    provenance=Provenance(extractor=NAME, model=self.lm.name, prompt_hash=PROMPTS),
+                    tags=(NAME, op),
                     metadata={"op": op, **self.about[op]},
                 ),
                 self.adapters.to_payload(name),
@@ -205,72 +186,6 @@ class MemLoRA:
             made.install(op, lora, told)
         return made
 
-    # -- as the extractor of a pipeline ------------------------------------------------------------
-
-    def read(self, scope: Scope, turns: Sequence[Turn], context: Sequence[Turn] = ()) -> Reading:  # noqa: ARG002
-        """Facts of the first turn, with the assistant's reply to it if that comes next. Raises ``OperationFailed``."""
-        count = 2 if len(turns) > 1 and turns[0].role == "user" and turns[1].role == "assistant" else 1
-        new = turns[:count]
-        if all(turn.role in ("system", "tool") for turn in new):
-            return Reading(count, ())
-        before = context[-CONTEXT:]
-        facts = self.experts.extract(Exchange(_lines(new), _lines(before)))
-        shown = Shown(before, new, self.name, self.lm.name, PROMPTS)
-        statements = (Statement(text, _about(text, shown.turns), (_cite(text, new, len(before)),)) for text in facts)
-        # Cites count within what was shown; the queue counts from the start of all context.
-        skipped = len(context) - len(before)
-        found = drafts(statements, shown, self.counts)
-        return Reading(count, tuple(replace(d, cites=tuple(place + skipped for place in d.cites)) for d in found))
-
-    def extract(self, turn: Turn, context: Sequence[Turn] = ()) -> list[Fact]:
-        """Facts of one turn that are grounded in it. Raises ``OperationFailed``."""
-        return [draft.fact for draft in self.read(Scope(), [turn], context).drafts if draft.doubt is None]
-
-    # -- as its updater ----------------------------------------------------------------------------
-
-    def slots_to_compare(self, claim: Claim) -> tuple[str | None, ...]:  # noqa: ARG002
-        """None: an expert is shown what is near, whatever its slot."""
-        return ()
-
-    def decide(
-        self,
-        fact: Fact,
-        observed: datetime,  # noqa: ARG002
-        same_subject: Sequence[MemCube],  # noqa: ARG002
-        nearest: Sequence[tuple[MemCube, float]],
-    ) -> Operation:
-        """The expert's decision about one fact. Raises ``OperationFailed``.
-
-        What ``decide_ahead`` has just decided on the same memories is not asked again: this is called inside a
-        transaction, where a model is waited for only if something changed in between.
-        """
-        near = [cube for cube, _ in nearest]
-        with self._lock:
-            known = self._ahead.pop(_revision(fact, near), None)
-        return _operation(known or self._ask([_revision(fact, near)])[0], fact, near)
-
-    def decide_ahead(
-        self, facts: Sequence[tuple[Fact, datetime]], nearest: Sequence[Sequence[MemCube]]
-    ) -> list[Operation | None]:
-        """One decision a fact, all decoded together. Raises ``OperationFailed``; then nothing is written."""
-        asked = [_revision(fact, near) for (fact, _), near in zip(facts, nearest, strict=True)]
-        said = self._ask(asked)
-        with self._lock:
-            self._ahead |= zip(asked, said, strict=True)
-            for old in list(self._ahead)[:-_AHEAD]:
-                del self._ahead[old]
-        return [_operation(each, fact, near) for each, (fact, _), near in zip(said, facts, nearest, strict=True)]
-
-    def _ask(self, revisions: Sequence[Revision]) -> list[MemoryOp]:
-        """What the expert says of the one fact of each."""
-        said = []
-        for attempt in self.experts.attempt(revisions):
-            output = attempt.output
-            if not output or not isinstance(output[0], MemoryOp):
-                raise OperationFailed(replace(attempt, problem=attempt.problem or "no operation for the fact"))
-            said.append(output[0])
-        return said
-
     # -- as the answerer ---------------------------------------------------------------------------
 
     def answer(self, question: str, hits: Sequence[Hit], *, now: datetime) -> Answer:
@@ -278,53 +193,16 @@ class MemLoRA:
 
         Raises ``OperationFailed``.
         """
-        lines = quotes(hits, question=question, limit=RECALLED)
-        recalled = tuple(Remembered(line.meaning or line.text, line.at.date()) for line in lines)
-        inquiry = Inquiry(question, recalled, now.date())
-        text = self.experts.generate(inquiry)
+        asked, lines = inquiry(question, hits, now=now)
+        text = self.experts.generate(asked)
         rests_on = () if text.casefold() == NOT_MENTIONED else cited(text, question, lines)
-        return Answer(text, rests_on, len(self.lm.prompt(messages(inquiry))))
-
-
-def _revision(fact: Fact, near: Sequence[MemCube]) -> Revision:
-    return Revision((fact.text,), tuple(cube.text for cube in near[:NEAREST]))
-
-
-def _operation(said: MemoryOp, fact: Fact, near: Sequence[MemCube]) -> Operation:
-    """As the store executes it. An update keeps what it replaces in history: nothing is lost by a wrong one."""
-    target = near[said.id] if said.id is not None else None
-    reason = f"The update expert says {said.event}."
-    if said.event == "ADD" or (said.event == "NONE" and target is None):
-        return Operation("add" if said.event == "ADD" else "skip", fact, reason)
-    assert target is not None  # ``read`` checked it
-    kind = _KINDS[said.event]
-    known = set(terms(f"{fact.text} {target.text}"))
-    if said.event == "UPDATE" and said.text and set(terms(said.text)) <= known:
-        fact = replace(fact, text=said.text)
-    return Operation(kind, fact, reason, target)  # type: ignore[arg-type]  # one of its literals
-
-
-def _lines(turns: Sequence[Turn]) -> tuple[tuple[str, str], ...]:
-    return tuple((turn.speaker, " ".join(turn.text.split())) for turn in turns)
-
-
-def _about(text: str, turns: Sequence[Turn]) -> str:
-    """The speaker a sentence begins with, else its first word: facts begin with whom they are about."""
-    named = [turn.speaker for turn in turns if text.casefold().startswith(turn.speaker.casefold())]
-    return max(named, key=len, default=text.split()[0].removesuffix("'s") if text.split() else "")
-
-
-def _cite(text: str, new: Sequence[Turn], before: int) -> int:
-    """The number of the new turn that shares most words with ``text``, counted as ``Statement`` counts, from 1."""
-    wanted = set(terms(text))
-    shared = [len(wanted & set(terms(f"{turn.speaker} {turn.text}"))) for turn in new]
-    return before + shared.index(max(shared)) + 1
+        return Answer(text, rests_on, len(self.lm.prompt(messages(asked))))
 
 
 def _checked(cube: MemCube, base: Fingerprint) -> Op:
     """The operation of an expert that fits. Another base is looked at first: it is the more useful thing to say."""
     op = cube.header.metadata.get("op")
-    if cube.header.kind != "parameter" or op not in OPS or MemLoRA.name not in cube.header.tags:
+    if cube.header.kind != "parameter" or op not in OPS or NAME not in cube.header.tags:
         raise InvalidInput(f"cube {cube.id} is no operation expert; give those that MemLoRA.cubes returned")
     _tensors(cube).fingerprint.check(base)
     if cube.header.provenance.prompt_hash != PROMPTS:

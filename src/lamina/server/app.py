@@ -12,12 +12,14 @@ from dataclasses import dataclass
 
 from fastapi import FastAPI
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.routing import Route
 
 from lamina import __version__
-from lamina.server import failures
+from lamina.server import failures, mcp
 from lamina.server.observing import Metrics, Observing
-from lamina.server.routes import health, jobs, keys, memories, system
+from lamina.server.routes import completions, health, jobs, keys, memories, system
 from lamina.server.service import Service
+from lamina.server.upstreams import upstream
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -33,11 +35,15 @@ class Limits:
 def create_app(service: Service, *, limits: Limits | None = None, hosts: tuple[str, ...] = LOOPBACK) -> FastAPI:
     """An application over ``service``. ``hosts``: names under which it may be asked ("*": any)."""
     limits = limits or Limits()
+    door = mcp.Door(service, hosts=hosts, body=limits.body)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
+        with service.running():
+            async with door.opened():
+                yield
         service.jobs.close()
+        await app.state.upstream.close()
 
     app = FastAPI(
         title="Lamina",
@@ -48,9 +54,12 @@ def create_app(service: Service, *, limits: Limits | None = None, hosts: tuple[s
     )
     app.state.service = service
     app.state.metrics = Metrics()
+    app.state.upstream = upstream(service, seconds=limits.seconds)
     failures.install(app)
-    for resource in (memories, system, jobs, keys, health):
-        app.include_router(resource.router)
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
+    for resource in (memories, system, jobs, keys, health, completions):
+        app.include_router(resource.router, responses=failures.RESPONSES)
+    app.router.routes.append(Route(door.path, door, methods=["POST"], include_in_schema=False))
+    names = [f"[{host}]" if ":" in host else host for host in hosts]
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=names, www_redirect=False)
     app.add_middleware(Observing, metrics=app.state.metrics, seconds=limits.seconds)
     return app

@@ -1,10 +1,16 @@
-"""Errors of the library as HTTP answers: ``{"error": {"code", "message"}}``, and a status for each kind."""
+"""Errors of the library as HTTP answers: ``{"error": {"code", "message", "type"}}``, and a status for each kind.
+
+Clients of OpenAI's API read the same shape.
+"""
 
 from __future__ import annotations
+
+from typing import Any, Literal
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from lamina import errors
@@ -36,12 +42,55 @@ STATUS: list[tuple[type[LaminaError], int]] = [  # the first that fits
 ]
 
 
+class Problem(BaseModel):
+    """What went wrong: ``code`` for programs, ``message`` for people."""
+
+    code: str = Field(examples=["NOT_FOUND"])
+    message: str = Field(examples=["there is no memory '019c...'"])
+    type: Literal["invalid_request_error", "server_error"]
+
+
+class Failure(BaseModel):
+    """Every error has this shape."""
+
+    error: Problem
+
+
+_MEANING = {
+    400: "The request is wrong; the message names the field and the remedy.",
+    401: "A key is needed, or this one proves nothing.",
+    403: "This key may not do that.",
+    404: "There is none, or none that this key may know of.",
+    409: "What is there does not allow it now.",
+    413: "The body is too large.",
+    422: "A field has the wrong type, or a rule refuses the content.",
+    429: "Too often; Retry-After says when to come again.",
+    501: "A package is not installed that this needs.",
+    502: "A model answered nonsense.",
+    503: "The store or a model cannot be reached now; Retry-After says when to come again.",
+    504: "No answer in time; what was asked may still be done.",
+}
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    status: {"model": Failure, "description": meaning} for status, meaning in _MEANING.items()
+}
+
+
 def status_of(error: LaminaError) -> int:
     return next((code for kind, code in STATUS if isinstance(error, kind)), 500)
 
 
 def answer(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    return JSONResponse({"error": {"code": code, "message": message}}, status_code=status, headers=headers)
+    return JSONResponse(_body(status, code, message), status_code=status, headers=headers)
+
+
+def described(error: LaminaError) -> dict[str, dict[str, str]]:
+    """The body alone, for an answer that has begun."""
+    return _body(status_of(error), error.code, str(error))
+
+
+def _body(status: int, code: str, message: str) -> dict[str, dict[str, str]]:
+    kind = "server_error" if status >= 500 else "invalid_request_error"
+    return {"error": {"code": code, "message": message, "type": kind}}
 
 
 def install(app: FastAPI) -> None:

@@ -21,11 +21,13 @@ from lamina.cube.cube import Header, MemCube, Scope, now
 from lamina.cube.payload import TextPayload
 from lamina.errors import InvalidInput, NotFound
 from lamina.store.base import Store, Write
+from lamina.text import arguments
 
 Right = Literal["read", "write", "forget", "admin"]
 RIGHTS: tuple[Right, ...] = get_args(Right)
 RESERVED = "lamina:"  # tenants that begin so are ours
 KEYS = Scope(tenant=f"{RESERVED}keys")
+PREFIX = "lk_"  # of every token
 _TOKEN = re.compile(r"lk_([a-z0-9]{12})_([A-Za-z0-9_-]{43})")
 
 
@@ -48,7 +50,7 @@ class KeyRing:
     """The keys in a store of the tenant ``lamina:keys``."""
 
     def __init__(self, store: Store) -> None:
-        self._store = store
+        self._store = store.as_tenant(KEYS.tenant)
 
     def create(
         self,
@@ -61,11 +63,12 @@ class KeyRing:
         actor: str = "operator",
     ) -> tuple[Key, str]:
         """A new key, and the token that is its only proof: it is not kept. Raises ``InvalidInput``."""
-        wanted = set(rights)
+        wanted, user = set(rights), arguments.identity("user", user)
+        arguments.clean_text("name", name)
         if not name.strip() or len(name) > 100:
             raise InvalidInput(f"name={name[:120]!r}: name the key in 1 to 100 characters, after who will use it")
-        if not tenant.strip() or tenant.startswith(RESERVED):
-            raise InvalidInput(f"tenant={tenant!r}: must not be empty or begin with {RESERVED!r}")
+        if not arguments.clean_text("tenant", tenant, 255).strip() or reserved(tenant):
+            raise InvalidInput(f"tenant={tenant!r}: must not be empty, 'lamina', or begin with {RESERVED!r}")
         if not wanted or not wanted <= set(RIGHTS):
             raise InvalidInput(f"rights={sorted(wanted)}: give some of {', '.join(RIGHTS)}")
         if user is not None and "admin" in wanted:
@@ -102,7 +105,7 @@ class KeyRing:
         """From here on it proves nothing. Raises ``NotFound``, also for a key of another ``tenant``."""
         cube = self._get(id)
         if cube is None or (tenant is not None and _key(cube).tenant != tenant):
-            raise NotFound(f"there is no key {id!r}; lamina keys list shows them")
+            raise NotFound(f"there is no key {arguments.short(id)}; lamina keys list shows them")
         if cube.header.superseded is None:
             with self._store.transaction() as tx:
                 tx.close(cube.id, at=now(), action="revoke key", actor=actor)
@@ -126,6 +129,11 @@ class KeyRing:
     def _get(self, id: str) -> MemCube | None:
         cube = self._store.get(_cube_id(id))
         return cube if cube is not None and cube.header.scope == KEYS else None
+
+
+def reserved(tenant: str) -> bool:
+    """Whether it is ours, or one whose parts would be: a database that keeps tenants apart lets it see them."""
+    return f"{tenant}:".startswith(RESERVED)
 
 
 def _cube_id(id: str) -> str:

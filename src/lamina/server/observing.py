@@ -73,6 +73,13 @@ class Observing:
         try:
             with self._metrics.running.track_inprogress():
                 await self._limited(scope, receive, answering, started)
+        except Exception:
+            logger.exception("a request failed")
+            if not started.is_set():
+                await answer(500, "ERROR", "this is our fault; the log has it under X-Request-ID")(
+                    scope, receive, answering
+                )
+            raise
         finally:
             self._account(scope, status, time.perf_counter() - begin)
             request_id.reset(token)

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from lamina.cube.cube import MemCube
 from lamina.errors import InvalidInput, NotFound
-from lamina.kernel.governance import Action, Principal, check, require
+from lamina.kernel.governance import Action, Context, Form, Principal, check, require
 from lamina.kernel.governing.limits import RateLimits
 from lamina.kernel.memos import MemOS
+from lamina.kernel.rhythms.background import repeated
 from lamina.llm.causal import CausalLM
 from lamina.memory import Memory
 from lamina.server.caller import Caller, operator, unauthorized
 from lamina.server.jobs import Jobs
-from lamina.server.keys import RESERVED, KeyRing, Right
+from lamina.server.keys import PREFIX, RESERVED, KeyRing, Right, reserved
 from lamina.text import arguments
 
 TENANTS = 64
@@ -38,8 +40,10 @@ class Service:
         limits: RateLimits | None = None,
     ) -> None:
         self.settings = memory.settings
-        if self.settings.tenant.startswith(RESERVED):
-            raise InvalidInput(f"tenant={self.settings.tenant!r}: names that begin with {RESERVED!r} are reserved")
+        if reserved(self.settings.tenant):
+            raise InvalidInput(
+                f"tenant={self.settings.tenant!r}: 'lamina' and names that begin with {RESERVED!r} are reserved"
+            )
         self.keys, self.jobs = KeyRing(memory.store), Jobs(memory.store)
         self._memory, self._model, self._public = memory, model, public
         self._limits = limits or RateLimits({})
@@ -47,8 +51,11 @@ class Service:
         self._lock, self._loading = threading.Lock(), threading.Lock()
 
     def identify(self, token: str | None) -> Caller:
-        """Whom ``token`` proves. Without one: the operator, if no key was ever made. Raises ``Unauthorized``."""
-        if token is None and not self._public and not self.keys.any():
+        """Whom ``token`` proves. Without one of ours: the operator, if no key was ever made. Raises ``Unauthorized``.
+
+        Clients of OpenAI's API always send some key; where none is needed, one of another kind does no harm."""
+        foreign = token is None or not token.startswith(PREFIX)
+        if foreign and not self._public and not self.keys.any():
             return operator(self.settings.tenant)
         key = self.keys.verify(token) if token else None
         if key is None:
@@ -71,6 +78,21 @@ class Service:
                 self._systems.popitem(last=False)
             return system
 
+    @contextmanager
+    def running(self, interval: float = 5.0) -> Iterator[None]:
+        """Upkeep of the tenants in use, in a thread of its own until the block ends: what was forgotten elsewhere is
+        let go of, and in a lull memories are moved, swept and indexed (``kernel.rhythms.upkeep``). No adapter is taught
+        by it; that is a job."""
+        with repeated(self._upkeep, interval):
+            yield
+
+    def _upkeep(self) -> None:
+        with self._lock:
+            systems = list(self._systems.values())
+        for system in systems:
+            system.heed()
+            system.upkeep.ripple()
+
     def memory(self, caller: Caller) -> Memory:
         """The memories of the caller's tenant; as unguarded as ``system``."""
         return self.system(caller).memory
@@ -85,23 +107,31 @@ class Service:
     def readable(self, caller: Caller, memory_id: str) -> MemCube:
         """A memory that the caller may read; any other does not exist (``NotFound``)."""
         id = arguments.clean_text("memory_id", memory_id, 255)
-        cube = self._memory.store.get(id)
+        cube = self.memory(caller).store.get(id)
         if cube is None or not check(caller.principal, "read", cube):
             raise NotFound(f"there is no memory {arguments.short(memory_id)}")
         return cube
 
-    def changeable(self, caller: Caller, memory_id: str, action: Action = "write") -> MemCube:
-        """One that it may change. Raises ``NotFound``, and ``NotPermitted`` for one it may only read."""
+    def changeable(
+        self, caller: Caller, memory_id: str, action: Action = "write", *, form: Form | None = None
+    ) -> MemCube:
+        """One that it may change, or (``form``) make a cache or a weight of. Raises ``NotFound``, and ``NotPermitted``
+        for one it may only read."""
         cube = self.readable(caller, memory_id)
-        require(caller.principal, action, cube)
+        require(caller.principal, action, cube, Context(form=form))
         return cube
 
-    def ready(self) -> dict[str, Any]:
-        """Counts of the store: it answers."""
-        return dict(self._memory.store.stats())
+    def ready(self) -> None:
+        """One cheap read, for whoever asks without a key. Raises ``StoreUnavailable``."""
+        self._memory.store.last_change()
+
+    def memories(self) -> int:
+        """How many are open: of all tenants, where the database does not keep them apart."""
+        return int(self._memory.store.stats().get("open", 0))
 
     def _of(self, tenant: str) -> Memory:
         if tenant == self.settings.tenant:
             return self._memory
         settings = self.settings.model_copy(update={"tenant": tenant})
-        return Memory(store=self._memory.store, embedder=self._memory.embedder, settings=settings)
+        store = self._memory.store.as_tenant(tenant)
+        return Memory(store=store, embedder=self._memory.embedder, settings=settings)

@@ -181,6 +181,9 @@ class Transaction(Protocol):
 
 
 class Store(Protocol):
+    def as_tenant(self, tenant: str | None) -> Store:
+        """The same store for one tenant alone (``None``: for all), where the database itself keeps tenants apart."""
+
     def transaction(self) -> AbstractContextManager[Transaction]:
         """Begin a write; commits (durably) on exit, rolls back on an exception."""
 

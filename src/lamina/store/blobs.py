@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from lamina.cube import container, strict_json
 from lamina.cube.codec import Codec
@@ -25,6 +25,16 @@ from lamina.errors import CorruptCube, CorruptStore, InvalidInput, StoreUnavaila
 GRACE_SECONDS = 3600.0
 _TEMPORARY = ".tmp"
 _fingerprint = Codec(Fingerprint)
+
+
+class Blobs(Protocol):
+    """Where tensors go and come from: files for SQLite, rows for PostgreSQL."""
+
+    def write(self, data: bytes) -> str:
+        """Store ``data`` durably, no later than the memory that names it; its address, the sha256."""
+
+    def read(self, address: str) -> bytes:
+        """The bytes at ``address``. Raises ``CorruptStore`` when they are missing or not what they were."""
 
 
 def pack(payload: TensorPayload) -> bytes:

@@ -9,7 +9,6 @@ rests on: it is closed with either end or with its evidence, and forgotten with 
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -19,6 +18,7 @@ from lamina.errors import InvalidInput, NotFound
 from lamina.store.base import Edge, Reached
 from lamina.store.reading import within
 from lamina.store.rows import micros, moment
+from lamina.store.sql import Connection
 
 SCHEMA = (
     """CREATE TABLE edges (
@@ -46,7 +46,10 @@ SCHEMA = (
 _COLUMNS = (
     "e.source, e.target, e.relation, e.weight, e.evidence, e.reason, e.recorded, e.superseded, e.valid_from, e.valid_to"
 )
-_INSERT = f"INSERT INTO edges VALUES (NULL{', ?' * 14})"
+_INSERT = (
+    "INSERT INTO edges (source, target, relation, weight, evidence, reason, tenant, user_id, agent_id, run_id,"
+    " recorded, superseded, valid_from, valid_to) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
 _TOUCHES = """e.key IN (
     SELECT key FROM edges WHERE source IN ({0})
     UNION SELECT key FROM edges WHERE target IN ({0})
@@ -63,7 +66,7 @@ SELECT e.source, e.target, e.weight FROM (
 """
 
 
-def connect(connection: sqlite3.Connection, edges: Sequence[Edge]) -> None:
+def connect(connection: Connection, edges: Sequence[Edge]) -> None:
     """Insert ``edges``; an open one with the same ends, relation and evidence is closed first."""
     scopes = _scopes(connection, {id for edge in edges for id in (edge.source, edge.target, edge.evidence) if id})
     rows = [_row(edge, scopes) for edge in edges]
@@ -77,7 +80,7 @@ def connect(connection: sqlite3.Connection, edges: Sequence[Edge]) -> None:
 
 
 def disconnect(
-    connection: sqlite3.Connection, source: str, target: str, relation: str, at: datetime, valid_to: datetime | None
+    connection: Connection, source: str, target: str, relation: str, at: datetime, valid_to: datetime | None
 ) -> bool:
     """Close every open edge of these ends and relation, whatever its evidence; whether there was one."""
     done = connection.execute(
@@ -88,7 +91,7 @@ def disconnect(
     return done.rowcount > 0
 
 
-def close_with(connection: sqlite3.Connection, id: str, at: int, valid_to: int | None) -> None:
+def close_with(connection: Connection, id: str, at: int, valid_to: int | None) -> None:
     """A memory was closed at ``at``: so are the open edges that rest on it."""
     connection.execute(
         "UPDATE edges SET superseded = ?, valid_to = coalesce(?, valid_to) WHERE superseded IS NULL"
@@ -98,19 +101,19 @@ def close_with(connection: sqlite3.Connection, id: str, at: int, valid_to: int |
     )
 
 
-def reopen_with(connection: sqlite3.Connection, id: str, closed: int) -> None:
+def reopen_with(connection: Connection, id: str, closed: int) -> None:
     """A memory closed at ``closed`` is open again: so are the edges closed with it whose other memories are open."""
     connection.execute(
         "UPDATE edges SET superseded = NULL WHERE superseded = ?"
         " AND key IN (SELECT key FROM edges WHERE source = ? UNION SELECT key FROM edges WHERE target = ?"
         " UNION SELECT key FROM edges WHERE evidence = ?)"
         " AND NOT EXISTS (SELECT 1 FROM cubes c WHERE c.id IN (source, target, evidence) AND c.id <> ?"
-        " GROUP BY c.id HAVING max(c.superseded IS NULL) = 0)",
+        " GROUP BY c.id HAVING count(*) = count(c.superseded))",
         (closed, id, id, id, id),
     )
 
 
-def erase_with(connection: sqlite3.Connection, ids: Sequence[str]) -> list[str]:
+def erase_with(connection: Connection, ids: Sequence[str]) -> list[str]:
     """Delete all edges that rest on forgotten memories; the ``entity`` memories left without any edge."""
     listed = json.dumps(list(ids))
     touching = _TOUCHES.format(_IDS)
@@ -127,14 +130,14 @@ def erase_with(connection: sqlite3.Connection, ids: Sequence[str]) -> list[str]:
     return sorted(id for (id,) in orphans)
 
 
-def touching(connection: sqlite3.Connection, ids: Sequence[str]) -> list[Edge]:
+def touching(connection: Connection, ids: Sequence[str]) -> list[Edge]:
     """Open edges with one of ``ids`` as an end or as evidence, oldest first."""
     sql = f"SELECT {_COLUMNS} FROM edges e WHERE e.superseded IS NULL AND {_TOUCHES.format(_IDS)} ORDER BY e.key"
     return [_edge(row) for row in connection.execute(sql, [json.dumps(list(ids))] * 3)]
 
 
 def select(
-    connection: sqlite3.Connection,
+    connection: Connection,
     scope: Scope,
     ids: Sequence[str] | None,
     relations: Sequence[str] | None,
@@ -150,7 +153,7 @@ def select(
 
 
 def reach(
-    connection: sqlite3.Connection,
+    connection: Connection,
     scope: Scope,
     ids: Sequence[str],
     hops: int,
@@ -196,7 +199,7 @@ def _condition(
     return sql, values
 
 
-def _scopes(connection: sqlite3.Connection, ids: set[str]) -> dict[str, tuple[Any, ...]]:
+def _scopes(connection: Connection, ids: set[str]) -> dict[str, tuple[Any, ...]]:
     """The scope of each memory, as columns. Raises ``NotFound``."""
     rows = connection.execute(
         f"SELECT DISTINCT id, tenant, user_id, agent_id, run_id FROM cubes WHERE id IN ({_IDS})",

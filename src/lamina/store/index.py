@@ -226,6 +226,11 @@ class IndexCache:
         self._evict()
         return index
 
+    def scopes(self, store: Store) -> list[Scope]:
+        """Scopes of ``store`` whose index is held, least recently used first."""
+        with self._lock:
+            return [scope for (_, scope), (known, _) in self._indexes.items() if known is store]
+
     def drop(self, store: Store | None = None) -> None:
         """Let go of every index, in memory and on disk (that of ``store`` too): what was forgotten is in none."""
         with self._lock:

@@ -14,20 +14,21 @@ import base64
 import binascii
 import json
 import re
-import sqlite3
 from datetime import datetime
 from typing import Any
 
 from lamina.cube.cube import MemCube, Scope, now
 from lamina.errors import InvalidInput
-from lamina.store.blobs import BlobStore
+from lamina.store.blobs import Blobs
 from lamina.store.rows import SELECTED, from_row, micros
+from lamina.store.sql import Connection
 
 Fragment = tuple[str, list[Any]]
 
 _MAX_TERMS = 64  # of a full-text query
 LIVE = "c.state IN ('generated', 'active', 'frozen')"
 _HOLDS = "(c.ends IS NULL OR c.ends > ? OR c.semantic_type IN ('event', 'turn'))"
+NUMBERS = "SELECT CAST(value AS BIGINT) FROM json_each(?)"  # of a JSON list
 _COLUMNS = (("user_id", "user"), ("agent_id", "agent"), ("run_id", "run"))
 
 
@@ -68,7 +69,7 @@ def recorded_by(moment: datetime) -> Fragment:
     return "c.recorded <= ?", [micros(moment)]
 
 
-def newest(connection: sqlite3.Connection, id: str, blobs: BlobStore) -> MemCube | None:
+def newest(connection: Connection, id: str, blobs: Blobs) -> MemCube | None:
     row = connection.execute(
         f"SELECT {SELECTED} FROM cubes c WHERE c.id = ? ORDER BY c.version DESC LIMIT 1", (id,)
     ).fetchone()
@@ -95,7 +96,7 @@ def decode_cursor(cursor: str) -> list[int]:
         recorded, key = json.loads(base64.urlsafe_b64decode(cursor))
         if type(recorded) is int and type(key) is int:
             return [recorded, key]
-    except (ValueError, TypeError, AttributeError, binascii.Error):
+    except (ValueError, TypeError, AttributeError, binascii.Error, RecursionError):
         pass
     raise InvalidInput(f"cursor={cursor!r:.80}: pass the cursor of an earlier page of the same query")
 

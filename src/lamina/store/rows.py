@@ -11,7 +11,7 @@ from lamina.cube import header as header_json
 from lamina.cube.cube import MemCube
 from lamina.cube.payload import TensorPayload, TextPayload
 from lamina.errors import InvalidInput
-from lamina.store.blobs import BlobStore, pack, unpack
+from lamina.store.blobs import Blobs, pack, unpack
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -43,7 +43,7 @@ def _micros(value: datetime | None) -> int | None:
     return None if value is None else micros(value)
 
 
-def to_row(cube: MemCube, key: int, change: int, blobs: BlobStore) -> tuple[Any, ...]:
+def to_row(cube: MemCube, key: int, change: int, blobs: Blobs) -> tuple[Any, ...]:
     """Values for ``INSERT``; tensors are written to ``blobs`` first. Raises ``InvalidInput``."""
     h, payload = cube.header, cube.payload
     text, blob = _contents(cube, blobs)
@@ -60,7 +60,7 @@ def to_row(cube: MemCube, key: int, change: int, blobs: BlobStore) -> tuple[Any,
     )  # fmt: skip
 
 
-def from_row(row: tuple[Any, ...], blobs: BlobStore) -> MemCube:
+def from_row(row: tuple[Any, ...], blobs: Blobs) -> MemCube:
     """The memory of a row of ``SELECTED``. Raises ``CorruptStore`` when its blob is gone or altered."""
     superseded, superseded_by, valid_to, blob, text, json = row
     header = header_json.from_json(json)
@@ -80,7 +80,7 @@ def parents(cube: MemCube, key: int) -> set[tuple[str, int, int]]:
     return made_from | {(source.id, key, 0) for source in cube.header.provenance.sources}
 
 
-def _contents(cube: MemCube, blobs: BlobStore) -> tuple[str | None, str | None]:
+def _contents(cube: MemCube, blobs: Blobs) -> tuple[str | None, str | None]:
     payload, kind = cube.payload, cube.header.kind
     if isinstance(payload, TextPayload) and kind == "text":
         return payload.text, None

@@ -1,4 +1,4 @@
-"""SqliteStore: everything in one file, the default store. Reads here, writes in ``transaction``.
+"""SqliteStore: everything in one file, the default store. Reads in ``reader``, writes in ``transaction``.
 
 Threads and processes may share a file: one writes at a time (others wait up to 30 seconds), readers
 never wait. Tensors live beside it in ``PATH.blobs/``. A store does not survive ``os.fork``: open it in
@@ -8,45 +8,35 @@ memories go in ``erasure``.
 
 from __future__ import annotations
 
-import json
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from lamina.cube.cube import MemCube, Scope
-from lamina.errors import InvalidInput, NotFound, StoreUnavailable
-from lamina.store import edges as edge_rows
-from lamina.store import erasure, log, reading, vector_space, verification
-from lamina.store.base import Change, Edge, Event, Filter, Page, Reached, Vector
-from lamina.store.blobs import BlobStore
+from lamina.cube.cube import Scope
+from lamina.errors import InvalidInput, StoreUnavailable
+from lamina.store import erasure, reading, vector_space, verification
+from lamina.store.base import Change, Vector
+from lamina.store.blobs import Blobs, BlobStore
 from lamina.store.connection import Readers, check_path, connect_writer, mapped
-from lamina.store.filters import names_state, parse
+from lamina.store.filters import Node
 from lamina.store.filters_sqlite import compile_filter
 from lamina.store.migrations import migrate
-from lamina.store.reading import LIVE, within
-from lamina.store.rows import SELECTED, from_row, moment
-from lamina.store.transaction import SqliteTransaction
-from lamina.store.vector_space import VectorSpace
+from lamina.store.reader import CHUNK, SqlReader
+from lamina.store.reading import LIVE, Fragment, within
+from lamina.store.rows import SELECTED, from_row
+from lamina.store.sql import Connection
+from lamina.store.sqlite_database import SqliteDatabase
+from lamina.store.transaction import Head, SqlTransaction
+from lamina.store.vector_space import Embedder, VectorSpace
 
-_CHUNK = 500  # rows read at a time by iterators
-
-
-class _Embedder(Protocol):
-    name: str
-    dimension: int
-
-    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]: ...
+T = TypeVar("T")
 
 
-class SqliteStore:
+class SqliteStore(SqlReader):
     """The ``Store`` in the file ``path``, made when missing; ``":memory:"`` is a file that goes with ``close``.
 
     ``durable=False`` skips the wait for the disk: a power cut may then undo the last transactions, though
@@ -77,10 +67,14 @@ class SqliteStore:
         if self._erasing:
             self._finish_erasing()
 
+    def as_tenant(self, tenant: str | None) -> Self:  # noqa: ARG002 - a file keeps no tenants apart but by filter
+        """This store."""
+        return self
+
     # -- writing ---------------------------------------------------------------------------------
 
     @contextmanager
-    def transaction(self) -> Iterator[SqliteTransaction]:
+    def transaction(self) -> Iterator[SqlTransaction]:
         """Begin a write; commits, durably, on exit, and rolls back on an exception. Not to be nested."""
         self._refuse_nesting()
         with self._lock:
@@ -88,7 +82,7 @@ class SqliteStore:
                 self._owner = threading.get_ident()
                 with mapped(self.path):
                     self._writer.execute("BEGIN IMMEDIATE")
-                    tx = SqliteTransaction(self._writer, self.path, self._blobs, self._space)
+                    tx = self._begun()
                 yield tx
                 self._commit(tx)
             except BaseException:
@@ -101,7 +95,11 @@ class SqliteStore:
             if self._erasing:
                 self._finish_erasing()
 
-    def _commit(self, tx: SqliteTransaction) -> None:
+    def _begun(self) -> SqlTransaction:
+        database = SqliteDatabase(self._writer, self.path, self._blobs)
+        return SqlTransaction(database, self._space, database.head())
+
+    def _commit(self, tx: SqlTransaction) -> None:
         tx.end()
         with mapped(self.path):
             if not self._writer.in_transaction:
@@ -119,7 +117,18 @@ class SqliteStore:
         if self._owner == threading.get_ident():
             raise InvalidInput("a transaction of this thread is open already: use it, or end it first")
 
-    def reembed(self, embedder: _Embedder) -> int:
+    @contextmanager
+    def frozen(self) -> Iterator[tuple[Connection, Blobs, Head]]:
+        """Everything in the file while nobody writes to it: its tables, its tensors, and where it stands."""
+        self._refuse_nesting()
+        with self._lock, mapped(self.path):
+            self._writer.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._writer, self._blobs, SqliteDatabase(self._writer, self.path, self._blobs).head()
+            finally:
+                self._writer.execute("ROLLBACK")
+
+    def reembed(self, embedder: Embedder) -> int:
         """Replace all vectors by those of ``embedder``; their number. Writers wait until it is done."""
         space = VectorSpace(embedder.name, self.path)
         count = 0
@@ -135,74 +144,11 @@ class SqliteStore:
     def _text_chunks(self) -> Iterator[list[tuple[int, str]]]:
         last = 0
         sql = "SELECT key, text FROM cubes WHERE text IS NOT NULL AND key > ? ORDER BY key LIMIT ?"
-        while rows := self._writer.execute(sql, (last, _CHUNK)).fetchall():
+        while rows := self._writer.execute(sql, (last, CHUNK)).fetchall():
             yield rows
             last = rows[-1][0]
 
     # -- reading ---------------------------------------------------------------------------------
-
-    def get(self, id: str, *, version: int | None = None) -> MemCube | None:
-        """The newest version (closed or not), or a given one; ``None`` when unknown."""
-        with self._readers.lend() as db:
-            if version is None:
-                return reading.newest(db, id, self._blobs)
-            row = db.execute(
-                f"SELECT {SELECTED} FROM cubes c WHERE c.id = ? AND c.version = ?", (id, version)
-            ).fetchone()
-            return None if row is None else from_row(row, self._blobs)
-
-    def versions(self, id: str) -> list[MemCube]:
-        """All versions, oldest first."""
-        return self._cubes(f"SELECT {SELECTED} FROM cubes c WHERE c.id = ? ORDER BY c.version", [id])
-
-    def query(
-        self,
-        scope: Scope,
-        where: Filter | None = None,
-        *,
-        as_of: datetime | None = None,
-        closed: bool = False,
-        limit: int = 100,
-        cursor: str | None = None,
-        newest_first: bool = True,
-    ) -> Page:
-        """Memories by time of recording. Without ``as_of``: open now; ``closed=True``: every version recorded
-        by ``as_of``, whatever its state. ``where`` as in ``lamina.store.filters``; one that speaks of
-        ``state`` also finds merged, archived and deleted memories. Pages stay stable while others insert.
-        """
-        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
-            raise InvalidInput(f"limit={limit!r}: pass a whole number from 1")
-        parts = [within(scope)]
-        node = parse(where) if where is not None else None
-        if node is not None:
-            parts.append(compile_filter(node))
-        if closed and as_of is not None:
-            parts.append(reading.recorded_by(as_of))
-        if not closed:
-            parts.append(reading.open_now() if as_of is None else reading.open_at(as_of))
-            if node is None or not names_state(node):
-                parts.append((LIVE, []))
-        order, sign = ("DESC", "<") if newest_first else ("ASC", ">")
-        if cursor is not None:
-            parts.append((f"(c.recorded, c.key) {sign} (?, ?)", reading.decode_cursor(cursor)))
-        sql = (
-            f"SELECT c.recorded, c.key, {SELECTED} FROM cubes c WHERE {' AND '.join(sql for sql, _ in parts)}"
-            f" ORDER BY c.recorded {order}, c.key {order} LIMIT ?"
-        )
-        with self._readers.lend() as db:
-            rows = db.execute(sql, [p for _, parameters in parts for p in parameters] + [limit + 1]).fetchall()
-        more = reading.encode_cursor(*rows[limit - 1][:2]) if len(rows) > limit else None
-        return Page([from_row(row[2:], self._blobs) for row in rows[:limit]], more)
-
-    def keys(self, scope: Scope, where: Filter) -> NDArray[np.int64]:
-        """Keys, ascending, of all versions in a scope that pass a filter, whether open, closed or archived."""
-        here, parameters = within(scope)
-        condition, more = compile_filter(parse(where))
-        with self._readers.lend() as db:
-            rows = db.execute(
-                f"SELECT c.key FROM cubes c WHERE {here} AND {condition} ORDER BY c.key", parameters + more
-            )
-            return np.fromiter((key for (key,) in rows), np.int64)
 
     def changes(self, scope: Scope, since: int = 0) -> Iterator[Change]:
         """Every version of a text in a scope written, closed or forgotten after ``since``, in order of ``change``.
@@ -221,11 +167,11 @@ class SqliteStore:
         )
         while True:
             with self._readers.lend() as db:
-                rows = db.execute(sql, [*parameters, since, *more, since, _CHUNK]).fetchall()
+                rows = db.execute(sql, [*parameters, since, *more, since, CHUNK]).fetchall()
             for change, key, vector, *row in rows:
                 cube = None if row[-1] is None else from_row(tuple(row), self._blobs)
                 yield Change(change, key, cube is None, cube, vector_space.unpack(vector))
-            if len(rows) < _CHUNK:
+            if len(rows) < CHUNK:
                 return
             since = rows[-1][0]
 
@@ -233,20 +179,6 @@ class SqliteStore:
         """The newest change number, 0 for an empty store."""
         sql = "SELECT max((SELECT coalesce(max(change), 0) FROM cubes), (SELECT coalesce(max(change), 0) FROM gone))"
         return int(self._value(sql))
-
-    def load(self, keys: Sequence[int]) -> list[MemCube]:
-        """Cubes by key, in the order asked. Raises ``NotFound`` for a key that was forgotten: read
-        ``changes`` and ask again."""
-        wanted = [int(key) for key in keys]
-        with self._readers.lend() as db:
-            rows = db.execute(
-                f"SELECT c.key, {SELECTED} FROM cubes c WHERE c.key IN (SELECT value FROM json_each(?))",
-                (json.dumps(wanted),),
-            ).fetchall()
-        cubes = {row[0]: from_row(row[1:], self._blobs) for row in rows}
-        if missing := [key for key in wanted if key not in cubes]:
-            raise NotFound(f"keys {missing[:5]} are not in {self.path}: forgotten, or of another store")
-        return [cubes[key] for key in wanted]
 
     def vector(self, id: str) -> Vector | None:
         """The vector of the newest version, float32 of unit norm; ``None`` when it has none."""
@@ -273,76 +205,22 @@ class SqliteStore:
         with self._readers.lend() as db:
             return db.execute(sql, [expression, *parameters, *more, limit]).fetchall()
 
-    def derived(self, id: str) -> list[str]:
-        """Ids of open memories any version of which names ``id`` as a parent in its lineage, sorted."""
-        sql = (
-            "SELECT DISTINCT c.id FROM parents p JOIN cubes c ON c.key = p.key JOIN cubes o ON o.id = c.id"
-            " WHERE p.parent = ? AND p.lineage AND c.id <> p.parent AND o.superseded IS NULL ORDER BY c.id"
-        )
+    def _read(self, tenant: str | None, work: Callable[[Connection, Blobs], T]) -> T:  # noqa: ARG002 - one file
         with self._readers.lend() as db:
-            return [row[0] for row in db.execute(sql, (id,))]
+            return work(db, self._blobs)
 
-    def edges(
-        self,
-        scope: Scope,
-        ids: Sequence[str] | None = None,
-        *,
-        relations: Sequence[str] | None = None,
-        as_of: datetime | None = None,
-        closed: bool = False,
-    ) -> list[Edge]:
-        """Edges of a scope, oldest first: all, or those with one of ``ids`` as an end or as evidence."""
-        with self._readers.lend() as db:
-            return edge_rows.select(db, scope, ids, relations, as_of, closed)
+    def _compiled(self, node: Node) -> Fragment:
+        return compile_filter(node)
 
-    def reach(
-        self,
-        scope: Scope,
-        ids: Sequence[str],
-        *,
-        hops: int = 2,
-        relations: Sequence[str] | None = None,
-        as_of: datetime | None = None,
-        limit: int = 100,
-    ) -> list[Reached]:
-        """What edges lead to from ``ids``, either way, nearest and strongest first; ``ids`` themselves left out."""
-        with self._readers.lend() as db:
-            return edge_rows.reach(db, scope, ids, hops, relations, as_of, limit)
-
-    def events(self, *, cube: str | None = None, since: int = 0, limit: int | None = None) -> Iterator[Event]:
-        """The log after row ``since``, oldest first; of one memory, or of all."""
-        left = limit
-        of_cube, parameters = ("cube = ? AND ", [cube]) if cube is not None else ("", [])
-        while left is None or left > 0:
-            size = _CHUNK if left is None else min(_CHUNK, left)
-            with self._readers.lend() as db:
-                rows = db.execute(
-                    f"SELECT * FROM log WHERE {of_cube}seq > ? ORDER BY seq LIMIT ?", [*parameters, since, size]
-                ).fetchall()
-            for row in map(log.Row._make, rows):
-                yield log.event(row, moment(row.at))
-            if len(rows) < size:
-                return
-            since = rows[-1][0]
-            left = None if left is None else left - size
-
-    def scopes(self, tenant: str) -> list[tuple[Scope, int]]:
-        """Every distinct scope of a tenant with the number of its open cubes (0 when all are closed)."""
-        is_open, parameters = reading.open_now(holds=False)
-        sql = (
-            f"SELECT user_id, agent_id, run_id, sum({is_open} AND {LIVE}) FROM cubes c WHERE tenant = ?"
-            " GROUP BY user_id, agent_id, run_id ORDER BY user_id, agent_id, run_id"
-        )
-        with self._readers.lend() as db:
-            rows = db.execute(sql, [*parameters, tenant]).fetchall()
-        return [(Scope(tenant, user, agent, run), count) for user, agent, run, count in rows]
+    def _place(self) -> str:
+        return str(self.path)
 
     # -- care ------------------------------------------------------------------------------------
 
     def stats(self) -> Mapping[str, Any]:
         """Counts and bytes, for ``lamina doctor``."""
         with self._readers.snapshot() as db:
-            numbers = verification.statistics(db)
+            numbers = verification.file_statistics(db)
         wal = self.path.with_name(f"{self.path.name}-wal")
         return numbers | {
             "store": "sqlite",
@@ -389,11 +267,6 @@ class SqliteStore:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _cubes(self, sql: str, parameters: list[Any]) -> list[MemCube]:
-        with self._readers.lend() as db:
-            rows = db.execute(sql, parameters).fetchall()
-        return [from_row(row, self._blobs) for row in rows]
 
     def _value(self, sql: str) -> Any:
         with self._readers.lend() as db:

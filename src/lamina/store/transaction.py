@@ -1,29 +1,29 @@
-"""Writes to SQLite: new memories, new versions, closing and forgetting, each with its row in the log.
+"""Writes: new memories, new versions, closing and forgetting, each with its row in the log; for both databases.
 
 Every row gets a ``key`` (one number per version, never reused) and a ``change`` (a new number at every
 write). Both are handed out under the write lock, so readers see changes in the order of their numbers.
+What the databases do differently is behind ``Database``.
 """
 
 from __future__ import annotations
 
 import json
-import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from lamina.cube.cube import MemCube, Scope, State
 from lamina.errors import Conflict, FrozenCube, InvalidInput, LaminaError, NotFound
 from lamina.store import edges as edge_rows
 from lamina.store.base import Edge, Write
-from lamina.store.blobs import BlobStore
-from lamina.store.connection import mapped
-from lamina.store.log import GENESIS, Chain, details_json
+from lamina.store.blobs import Blobs
+from lamina.store.log import GENESIS, Chain, Row, details_json
 from lamina.store.reading import LIVE, exactly, newest, open_now
 from lamina.store.rows import INSERT, SELECTED, from_row, micros, moment, parents, to_row
+from lamina.store.sql import Connection
 from lamina.store.vector_space import VectorSpace
 
 _OWNERS = "SELECT tenant, user_id, agent_id, run_id FROM cubes WHERE key = ?"
@@ -37,21 +37,67 @@ SELECT DISTINCT c.id FROM family JOIN cubes c ON c.id = family.id
 """
 
 
-class SqliteTransaction:
-    """One write, between BEGIN and COMMIT. Made by ``SqliteStore.transaction``; useless after it ends."""
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where a store stands: its last key and change, and the last row of its log."""
 
-    def __init__(self, connection: sqlite3.Connection, path: Path, blobs: BlobStore, space: VectorSpace) -> None:
-        self._connection = connection
-        self._path = path
-        self._blobs = blobs
+    key: int = 0
+    change: int = 0
+    seq: int = 0
+    hash: str = GENESIS
+
+
+class Database(Connection, Protocol):
+    """A database inside a write: the shared SQL, and what is its own."""
+
+    place: Any  # what messages call it
+
+    def guarded(self) -> AbstractContextManager[None]:
+        """Errors of the database inside the block leave it as Lamina's."""
+
+    def rollback(self) -> None:
+        """Undo the transaction, unless the database has done so."""
+
+    def together(self) -> AbstractContextManager[Any]:
+        """Writes inside the block may travel together; it ends when all are done."""
+
+    def blobs(self, tenant: str) -> Blobs:
+        """Where the tensors of a tenant are."""
+
+    def put_words(self, rows: Sequence[tuple[int, str | None]]) -> None:
+        """Full text of new versions: key and text."""
+
+    def put_vectors(self, rows: Sequence[tuple[int, bytes | None]]) -> None:
+        """Vectors of versions that have none, packed by ``VectorSpace``."""
+
+    def put_log(self, rows: Sequence[tuple[Row, str]]) -> None:
+        """Rows of the log, each with the tenant it is about."""
+
+    def delete(self, id: str) -> None:
+        """All versions of a memory, with words and vectors."""
+
+
+class SqlTransaction:
+    """One write, between BEGIN and COMMIT. Made by ``store.transaction()``; useless after it ends."""
+
+    def __init__(self, database: Database, space: VectorSpace, head: Head) -> None:
+        self._connection = database
         self._space = space
         self._open = True
         self.forgot = False  # whether traces are to be removed after the commit
-        keys = "SELECT max((SELECT coalesce(max({0}), 0) FROM cubes), (SELECT coalesce(max({0}), 0) FROM gone))"
-        (self._key,) = connection.execute(keys.format("key")).fetchone()
-        (self._change,) = connection.execute(keys.format("change")).fetchone()
-        last = connection.execute("SELECT seq, hash FROM log ORDER BY seq DESC LIMIT 1").fetchone()
-        self._log = Chain(*(last or (0, GENESIS)))
+        self._key, self._change, self._last_row = head.key, head.change, (head.seq, head.hash)
+        self._first_row = self._last_row
+        self._log = Chain(*self._last_row)
+
+    @property
+    def logged(self) -> bool:
+        """Whether a row of the log was written: what only connects memories writes none."""
+        return self._last_row != self._first_row
+
+    @property
+    def head(self) -> Head:
+        """Where the store stands after what was written so far."""
+        return Head(self._key, self._change, *self._last_row)
 
     def insert(self, writes: Sequence[Write]) -> None:
         """New memories, all or none. Raises ``Conflict`` naming an id that exists."""
@@ -108,7 +154,7 @@ class SqliteTransaction:
     ) -> None:
         """End a memory at ``at``. Raises ``NotFound``; ``Conflict`` when it is closed already; ``FrozenCube``."""
         with self._step():
-            key, version, _, superseded, state = self._newest_row(id)
+            key, version, tenant, superseded, state = self._newest_row(id)
             _refuse_frozen(id, state)
             if superseded is not None:
                 raise Conflict(f"memory {id!r} was closed at {moment(superseded).isoformat()} already")
@@ -116,7 +162,7 @@ class SqliteTransaction:
             self._end(key, micros(at), by, ends)
             edge_rows.close_with(self._connection, id, micros(at), ends)
             told = {"superseded": at.isoformat(), "by": by} | dict(details or {})
-            self._log_row(actor, action, id, version, reason, told)
+            self._log_row(actor, action, id, version, tenant, reason, told)
 
     def forget(
         self, ids: Sequence[str], *, actor: str = "user", reason: str = "", legal_override: bool = False
@@ -144,13 +190,13 @@ class SqliteTransaction:
     ) -> None:
         """A row of the log about a memory that is not changed by it. Raises ``NotFound``."""
         with self._step():
-            version = self._newest_row(id)[1]
-            self._log_row(actor, action, id, version, reason, details or {})
+            _, version, tenant, _, _ = self._newest_row(id)
+            self._log_row(actor, action, id, version, tenant, reason, details or {})
 
     def newest(self, id: str) -> MemCube | None:
         """The newest version as this transaction sees it, closed or not."""
         with self._step():
-            return newest(self._connection, id, self._blobs)
+            return newest(self._connection, id, self._connection.blobs(""))
 
     def claims(self, scope: Scope, subject: str, slot: str | None = None, *, limit: int = 64) -> list[MemCube]:
         """The newest ``limit`` open facts in exactly this scope about ``subject`` and ``slot`` (``None``: any
@@ -164,7 +210,8 @@ class SqliteTransaction:
         )
         values = [*parameters, subject.casefold(), *([] if slot is None else [slot]), *more, limit]
         with self._step():
-            return [from_row(row, self._blobs) for row in self._connection.execute(sql, values).fetchall()[::-1]]
+            blobs = self._connection.blobs(scope.tenant)
+            return [from_row(row, blobs) for row in self._connection.execute(sql, values).fetchall()[::-1]]
 
     def connect(self, edges: Sequence[Edge]) -> None:
         """Store edges, all or none; see ``lamina.store.edges``. Raises ``NotFound``, ``InvalidInput``."""
@@ -187,7 +234,7 @@ class SqliteTransaction:
         """New vectors, as ``VectorSpace`` packs them, for versions that have none now; indexes see a change."""
         with self._step():
             changed = [(self._change + 1 + n, key) for n, (key, _) in enumerate(rows)]
-            self._connection.executemany("INSERT INTO vectors VALUES (?, ?)", rows)
+            self._connection.put_vectors(rows)
             self._connection.executemany("UPDATE cubes SET change = ? WHERE key = ?", changed)
             self._change += len(rows)
 
@@ -198,40 +245,40 @@ class SqliteTransaction:
     @contextmanager
     def _step(self) -> Iterator[None]:
         """Our own errors are raised before anything is written, so the transaction may go on. After any other
-        it is void: a part may have been written, or SQLite may have rolled back itself."""
+        it is void: a part may have been written, or the database may have rolled back itself."""
         if not self._open:
             raise InvalidInput("this transaction has ended; begin another with store.transaction()")
-        with mapped(self._path):
+        with self._connection.guarded():
             try:
                 yield
             except LaminaError:
                 raise
             except BaseException:
                 self._open = False
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
+                self._connection.rollback()
                 raise
 
     def _write(self, writes: Sequence[Write], **more: Any) -> None:
         """Rows, lineage, full text, vectors and log (``more`` joins its details). Everything is checked before
         the first row is written."""
-        first, at = self._key + 1, time.time_ns() // 1000
-        rows = [to_row(write.cube, first + n, self._change + 1 + n, self._blobs) for n, write in enumerate(writes)]
+        first, at, db = self._key + 1, time.time_ns() // 1000, self._connection
+        tenants = [write.cube.header.scope.tenant for write in writes]
+        rows = [
+            to_row(write.cube, first + n, self._change + 1 + n, db.blobs(tenants[n])) for n, write in enumerate(writes)
+        ]
         details = [details_json({**more, **write.details}) for write in writes]
-        vectors = self._space.check([write.vector for write in writes], self._connection)
+        vectors = self._space.check([write.vector for write in writes], db)
         log = [
             self._log.append(at, w.actor, w.action, w.cube.id, w.cube.header.version, w.reason, text)
             for w, text in zip(writes, details, strict=True)
         ]
-        many = self._connection.executemany
-        many(INSERT, rows)
-        many(
-            "INSERT INTO parents VALUES (?, ?, ?)",
-            [p for n, w in enumerate(writes) for p in parents(w.cube, first + n)],
-        )
-        many("INSERT INTO texts (rowid, text) VALUES (?, ?)", [(row[0], row[-2]) for row in rows])
-        many("INSERT INTO vectors VALUES (?, ?)", [(first + n, v) for n, v in enumerate(vectors) if v is not None])
-        many(f"INSERT INTO log VALUES ({', '.join('?' * 9)})", log)
+        made_from = [row for n, w in enumerate(writes) for row in parents(w.cube, first + n)]
+        with db.together():
+            db.executemany(INSERT, rows)
+            db.executemany("INSERT INTO parents VALUES (?, ?, ?)", made_from)
+            db.put_words([(row[0], row[-2]) for row in rows])
+            db.put_vectors([(first + n, vector) for n, vector in enumerate(vectors) if vector is not None])
+            self._put_log(log, tenants)
         self._key += len(rows)
         self._change += len(rows)
 
@@ -241,7 +288,7 @@ class SqliteTransaction:
             (id,),
         ).fetchone()
         if row is None:
-            raise NotFound(f"there is no memory {id!r} in {self._path}")
+            raise NotFound(f"there is no memory {id!r} in {self._connection.place}")
         return row  # type: ignore[no-any-return]
 
     def _end(self, key: int, at: int, by: str | None, valid_to: int | None) -> None:
@@ -256,17 +303,22 @@ class SqliteTransaction:
         rows = self._connection.execute(
             "SELECT key, version, tenant, user_id, agent_id, run_id FROM cubes WHERE id = ? ORDER BY version", (id,)
         ).fetchall()
-        run = self._connection.execute
-        run("INSERT INTO texts (texts, rowid, text) SELECT 'delete', key, text FROM cubes WHERE id = ?", (id,))
-        run("DELETE FROM cubes WHERE id = ?", (id,))
+        self._connection.delete(id)
         for key, _, *scope in rows:
             self._change += 1
-            run("INSERT INTO gone VALUES (?, ?, ?, ?, ?, ?)", (key, self._change, *scope))
-        self._log_row(actor, "forget", id, rows[-1][1], reason, {"versions": len(rows)})
+            self._connection.execute("INSERT INTO gone VALUES (?, ?, ?, ?, ?, ?)", (key, self._change, *scope))
+        self._log_row(actor, "forget", id, rows[-1][1], rows[-1][2], reason, {"versions": len(rows)})
 
-    def _log_row(self, actor: str, action: str, id: str, version: int, reason: str, details: Mapping[str, Any]) -> None:
+    def _log_row(
+        self, actor: str, action: str, id: str, version: int, tenant: str, reason: str, details: Mapping[str, Any]
+    ) -> None:
         row = self._log.append(time.time_ns() // 1000, actor, action, id, version, reason, details_json(details))
-        self._connection.execute(f"INSERT INTO log VALUES ({', '.join('?' * 9)})", row)
+        self._put_log([row], [tenant])
+
+    def _put_log(self, rows: Sequence[Row], tenants: Sequence[str]) -> None:
+        self._connection.put_log(list(zip(rows, tenants, strict=True)))
+        if rows:
+            self._last_row = (rows[-1].seq, rows[-1].hash)
 
 
 def _refuse_frozen(id: str, state: str) -> None:

@@ -6,36 +6,49 @@ as little-endian float32.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
 from lamina.errors import CorruptStore, InvalidInput
 from lamina.store.base import Vector
+from lamina.store.sql import Connection
 
 _DTYPE = np.dtype("<f4")
+_SET = "INSERT INTO meta VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+
+
+class Embedder(Protocol):
+    """What makes the vectors of a store anew."""
+
+    name: str
+    dimension: int
+
+    def encode(self, texts: Sequence[str]) -> Vector: ...
 
 
 class VectorSpace:
     """The embedder (``None``: not said) this store was opened for."""
 
-    def __init__(self, embedder: str | None, path: Path) -> None:
+    def __init__(self, embedder: str | None, path: Path | str) -> None:
         self._embedder = embedder
         self._path = path
 
-    def opened(self, connection: sqlite3.Connection) -> None:
+    def opened(self, connection: Connection) -> None:
         """Raise ``InvalidInput`` when the file holds vectors of another embedder."""
-        name, dimension = stored(connection)
+        self._agree(*stored(connection))
+
+    def _agree(self, name: str | None, dimension: int | None) -> None:
         if name is not None and self._embedder is not None and name != self._embedder:
             raise InvalidInput(
                 f"{self._path} holds vectors of embedder {name!r} ({dimension} dimensions), but it was opened for "
-                f"{self._embedder!r}. Open it with {name!r}, or compute all vectors anew, once: "
-                f"SqliteStore({str(self._path)!r}).reembed(embedder)"
+                f"{self._embedder!r}. Open it with {name!r}, or compute all vectors anew, once: open it without an "
+                "embedder and call reembed(embedder)"
             )
 
-    def check(self, vectors: Sequence[Vector | None], connection: sqlite3.Connection) -> list[bytes | None]:
+    def check(self, vectors: Sequence[Vector | None], connection: Connection) -> list[bytes | None]:
         """The vectors as stored bytes. The first one ever settles the dimension; call inside a transaction.
 
         Raises ``InvalidInput`` for another dimension or embedder than the store's, NaN or infinity.
@@ -43,12 +56,13 @@ class VectorSpace:
         present = [vector for vector in vectors if vector is not None]
         if not present:
             return [None] * len(vectors)
-        self.opened(connection)
         name, dimension = stored(connection)
+        self._agree(name, dimension)
+        table = self._table(present, int(np.asarray(present[0]).size) if dimension is None else dimension)
+        if name is None and self._embedder is not None:
+            connection.execute(_SET, ("embedder", self._embedder))
         if dimension is None:
-            dimension = int(np.asarray(present[0]).size)
-        self._settle(connection, name, dimension)
-        table = self._table(present, dimension)
+            connection.execute(_SET, ("dimension", str(table.shape[1])))
         packed = iter([row.tobytes() for row in table])
         return [None if vector is None else next(packed) for vector in vectors]
 
@@ -65,23 +79,18 @@ class VectorSpace:
             raise InvalidInput("vector holds NaN or infinity: the embedder failed on this text")
         return table
 
-    def _settle(self, connection: sqlite3.Connection, name: str | None, dimension: int) -> None:
-        if name is None and self._embedder is not None:
-            connection.execute("INSERT OR REPLACE INTO meta VALUES ('embedder', ?)", (self._embedder,))
-        connection.execute("INSERT OR IGNORE INTO meta VALUES ('dimension', ?)", (str(dimension),))
 
-
-def stored(connection: sqlite3.Connection) -> tuple[str | None, int | None]:
+def stored(connection: Connection) -> tuple[str | None, int | None]:
     """Name and dimension of the file's embedder, as far as they are known."""
     rows = dict(connection.execute("SELECT name, value FROM meta WHERE name IN ('embedder', 'dimension')").fetchall())
     return rows.get("embedder"), int(rows["dimension"]) if "dimension" in rows else None
 
 
-def replace_all(connection: sqlite3.Connection, name: str, dimension: int) -> None:
+def replace_all(connection: Connection, name: str, dimension: int) -> None:
     """Forget all vectors and their embedder; those that follow are of ``name``."""
     connection.execute("DELETE FROM vectors")
-    connection.execute("INSERT OR REPLACE INTO meta VALUES ('embedder', ?)", (name,))
-    connection.execute("INSERT OR REPLACE INTO meta VALUES ('dimension', ?)", (str(dimension),))
+    connection.execute(_SET, ("embedder", name))
+    connection.execute(_SET, ("dimension", str(dimension)))
 
 
 def unpack(data: bytes | None) -> Vector | None:

@@ -1,17 +1,24 @@
-"""Is everything as it was written, and how much is there? Behind ``SqliteStore.verify`` and ``stats``."""
+"""Is everything as it was written, and how much is there? Behind ``verify`` and ``stats`` of both stores.
+
+What is SQLite's alone is below; ``contents`` is asked of either database.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import sqlite3
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from lamina.errors import CorruptStore, StoreUnavailable
 from lamina.store import erasure, log, vector_space
-from lamina.store.blobs import BlobStore
+from lamina.store.blobs import Blobs
+from lamina.store.sql import Connection
 
+Stream = Callable[[str], Iterator[tuple[Any, ...]]]
 _ROWS = 1000  # fetched at a time
+_LOG = "SELECT seq, at, actor, action, cube, version, reason, details, hash FROM log ORDER BY seq"
 _COUNTS = {
     "versions": "SELECT count(*) FROM cubes",
     "memories": "SELECT count(DISTINCT id) FROM cubes",
@@ -20,30 +27,71 @@ _COUNTS = {
     "events": "SELECT count(*) FROM log",
     "edges": "SELECT count(*) FROM edges WHERE superseded IS NULL",
     "forgotten": "SELECT count(*) FROM gone",
-    "schema": "SELECT user_version FROM pragma_user_version",
 }
 
 
-def statistics(connection: sqlite3.Connection) -> dict[str, Any]:
-    """Counts of what is in the file, its embedder, and the erasure step that is pending (or ``None``)."""
+def statistics(connection: Connection) -> dict[str, Any]:
+    """Counts of what is there, and its embedder."""
     numbers: dict[str, Any] = {name: connection.execute(sql).fetchone()[0] for name, sql in _COUNTS.items()}
     embedder, dimension = vector_space.stored(connection)
-    return numbers | {"embedder": embedder, "dimension": dimension, "erasing": erasure.pending(connection)}
+    return numbers | {"embedder": embedder, "dimension": dimension}
 
 
-def problems(connection: sqlite3.Connection, blobs: BlobStore) -> Iterator[str]:
+def contents(stream: Stream) -> Iterator[str]:
+    """Texts and versions that are not as they were written."""
+    for key, text, digest in stream("SELECT key, text, text_hash FROM cubes WHERE text IS NOT NULL"):
+        if hashlib.sha256(text.encode()).hexdigest() != digest:
+            yield f"cubes: the text of row {key} was altered (its sha256 differs)"
+    sql = "SELECT id, count(*) FROM cubes WHERE superseded IS NULL GROUP BY id HAVING count(*) > 1"
+    yield from (f"cubes: {id} has {count} open versions" for id, count in stream(sql))
+    sql = "SELECT id FROM cubes GROUP BY id HAVING max(version) - min(version) + 1 <> count(*)"
+    yield from (f"cubes: {id} lacks versions between its first and last" for (id,) in stream(sql))
+
+
+def chain(stream: Stream) -> Iterator[str]:
+    """Where the log was altered."""
+    yield from log.problems(log.Row(*row) for row in stream(_LOG))
+
+
+def tensors(connection: Connection, blobs: Blobs) -> Iterator[str]:
+    """Tensors that a memory names and that are gone or altered."""
+    for (address,) in connection.execute("SELECT DISTINCT blob FROM cubes WHERE blob IS NOT NULL").fetchall():
+        try:
+            blobs.read(address)
+        except (CorruptStore, StoreUnavailable) as error:
+            yield f"blobs: {error}"
+
+
+# -- SQLite ---------------------------------------------------------------------------------------
+
+
+def file_statistics(connection: sqlite3.Connection) -> dict[str, Any]:
+    """``statistics``, the schema, and the erasure step that is pending (or ``None``)."""
+    (schema,) = connection.execute("SELECT user_version FROM pragma_user_version").fetchone()
+    return statistics(connection) | {"schema": schema, "erasing": erasure.pending(connection)}
+
+
+def problems(connection: sqlite3.Connection, blobs: Blobs) -> Iterator[str]:
     """Everything found wrong. ``connection`` must be in a write transaction, which is to be rolled back:
     the full-text check is spelled as an INSERT."""
-    for check in (_pages, _full_text, _contents, _versions, _log, _vectors, _erasure):
-        yield from _guarded(check, connection)
-    yield from _blobs(connection, blobs)
+    stream = partial(_all, connection)
+    for name, check in (
+        ("pages", _pages(connection)),
+        ("full text", _full_text(connection)),
+        ("cubes", contents(stream)),
+        ("log", chain(stream)),
+        ("vectors", _vectors(connection)),
+        ("erasure", _erasure(connection)),
+        ("blobs", tensors(connection, blobs)),
+    ):
+        yield from _guarded(name, check)
 
 
-def _guarded(check: Callable[[sqlite3.Connection], Iterator[str]], connection: sqlite3.Connection) -> Iterator[str]:
+def _guarded(name: str, check: Iterator[str]) -> Iterator[str]:
     try:
-        yield from check(connection)
+        yield from check
     except sqlite3.Error as error:
-        yield f"{check.__name__.strip('_')}: {error}"
+        yield f"{name}: {error}"
 
 
 def _pages(connection: sqlite3.Connection) -> Iterator[str]:
@@ -60,23 +108,6 @@ def _full_text(connection: sqlite3.Connection) -> Iterator[str]:
         yield "full text: the index does not match the texts; run INSERT INTO texts (texts) VALUES ('rebuild')"
 
 
-def _contents(connection: sqlite3.Connection) -> Iterator[str]:
-    for key, text, digest in _all(connection, "SELECT key, text, text_hash FROM cubes WHERE text IS NOT NULL"):
-        if hashlib.sha256(text.encode()).hexdigest() != digest:
-            yield f"cubes: the text of row {key} was altered (its sha256 differs)"
-
-
-def _versions(connection: sqlite3.Connection) -> Iterator[str]:
-    sql = "SELECT id, count(*) FROM cubes WHERE superseded IS NULL GROUP BY id HAVING count(*) > 1"
-    yield from (f"cubes: {id} has {count} open versions" for id, count in connection.execute(sql))
-    sql = "SELECT id FROM cubes GROUP BY id HAVING max(version) - min(version) + 1 <> count(*)"
-    yield from (f"cubes: {id} lacks versions between its first and last" for (id,) in connection.execute(sql))
-
-
-def _log(connection: sqlite3.Connection) -> Iterator[str]:
-    yield from log.problems(log.Row(*row) for row in _all(connection, "SELECT * FROM log ORDER BY seq"))
-
-
 def _vectors(connection: sqlite3.Connection) -> Iterator[str]:
     _, dimension = vector_space.stored(connection)
     sql = "SELECT key FROM vectors WHERE length(vector) <> ?"
@@ -86,19 +117,6 @@ def _vectors(connection: sqlite3.Connection) -> Iterator[str]:
 def _erasure(connection: sqlite3.Connection) -> Iterator[str]:
     if (step := erasure.pending(connection)) is not None:
         yield f"erasure: traces of forgotten memories remain (step {step!r} waits for other readers or disk space)"
-
-
-def _blobs(connection: sqlite3.Connection, blobs: BlobStore) -> Iterator[str]:
-    try:
-        addresses = [row[0] for row in connection.execute("SELECT DISTINCT blob FROM cubes WHERE blob IS NOT NULL")]
-    except sqlite3.Error as error:
-        yield f"blobs: {error}"
-        return
-    for address in addresses:
-        try:
-            blobs.read(address)
-        except (CorruptStore, StoreUnavailable) as error:
-            yield f"blobs: {error}"
 
 
 def _all(connection: sqlite3.Connection, sql: str) -> Iterator[tuple[Any, ...]]:

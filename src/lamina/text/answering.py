@@ -26,8 +26,15 @@ from lamina.text.prompted.echo import INJECTED, owner_scope
 QUOTES = 4  # memories in a prompt: more of them distract a small model more than they help it
 LONGEST = 600  # characters of one memory in a prompt
 
-# ASCII and full-width brackets, which chat templates and citations are made of, and the quote mark.
-_BRACKETS = str.maketrans('<>＜＞[]［］"', "‹›‹›()()'")
+# Brackets, which chat templates and citations are made of, and the quote mark; in ASCII, and in all forms that
+# normalization (NFKC) would turn into ASCII.
+_BRACKETS = str.maketrans('<>＜＞﹤﹥[]［］﹇﹈"＂', "‹›‹›‹›()()()''")
+# Letters and marks that show nothing (fillers, variation selectors, unassigned ignorables), so that text hides in them.
+_BLANK = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2065\u2800\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8\U000e0000-\U000e0fff]"
+)
+# A joiner does something between two letters of a script that has it; anywhere else it only hides.
+_IDLE_JOINER = re.compile(r"(?<![^\x00-\x7f\u200c\u200d])[\u200c\u200d]|[\u200c\u200d](?![^\x00-\x7f\u200c\u200d])")
 _CITATION = re.compile(r"\[(\d{1,3})\]")
 
 
@@ -168,8 +175,8 @@ def _shortened(text: str) -> str:
 
 def plain(text: str) -> str:
     """One line of visible text that cannot leave its quotes; see the module's docstring."""
-    visible = (" " if c.isspace() else c for c in text if c.isspace() or not _invisible(c))
-    return " ".join("".join(visible).translate(_BRACKETS).split())
+    visible = "".join(" " if c.isspace() else c for c in text if c.isspace() or not _invisible(c))
+    return " ".join(_IDLE_JOINER.sub("", _BLANK.sub("", visible)).translate(_BRACKETS).split())
 
 
 def _invisible(character: str) -> bool:

@@ -141,6 +141,7 @@ class Decisions:
             trust=max(old.header.trust, item.trust, key=TRUST.index),
             importance=min(1.0, old.header.importance + _MENTION),
             expires=_later(old.header.expires, item.turn.header.expires),
+            sensitivity=_either(old, item.turn),
             metadata={**old.header.metadata, **item.turn.header.metadata},
         )
         self._revise(old, MemCube(header, old.payload), self._recent.vector(old.id), op, item)
@@ -155,6 +156,7 @@ class Decisions:
             version=old.header.version + 1,
             created=old.header.created,
             provenance=replace(new.header.provenance, sources=sources),
+            sensitivity=_either(old, new),
             lineage=Lineage(((old.id, old.header.version),), "augment"),
         )
         fuller = MemCube(header, new.payload)
@@ -206,7 +208,7 @@ class Decisions:
         self._closed.add(target.id)
 
     def _fact_cube(self, item: Candidate) -> MemCube:
-        """The fact as a new memory: owner, metadata and expiry are those of its turn."""
+        """The fact as a new memory: owner, metadata, expiry and sensitivity are those of its turn."""
         fact, turn = item.fact, item.turn.header
         header = Header(
             semantic_type=_lasting_type(fact, turn.recorded),
@@ -227,6 +229,7 @@ class Decisions:
             trust=item.trust,
             entities=fact.entities,
             keywords=fact.keywords,
+            sensitivity=turn.sensitivity,
             metadata=turn.metadata,
         )
         return MemCube(header, TextPayload(fact.text))
@@ -287,6 +290,10 @@ def _bounded(old: tuple[Source, ...], new: tuple[Source, ...]) -> tuple[Source, 
     """Sources of a memory with new ones: the first, and the last few (all of the new)."""
     both = (*old, *new)
     return both if len(both) <= _FIRST + _LAST else (*both[:_FIRST], *both[-max(_LAST, len(new)) :])
+
+
+def _either(one: MemCube, other: MemCube) -> tuple[str, ...]:
+    return tuple(sorted({*one.header.sensitivity, *other.header.sensitivity}))
 
 
 def _within_trust(op: Operation, item: Candidate) -> Operation:

@@ -41,7 +41,8 @@ _KEYS = uuid.UUID("6e0f9d2c-5b1a-4c58-9c53-2f3a7b0d4e11")  # the name space of i
 class Batch:
     """Turns of one scope that are written together, with what the caller attached to them.
 
-    ``key``: an idempotency key (``lamina.text.repeats``), from which the ids of the turns follow.
+    ``key``: an idempotency key (``lamina.text.repeats``), from which the ids of the turns follow. ``sensitivity``: the
+    kinds of what was taken out of the turns before they came here.
     """
 
     scope: Scope
@@ -51,6 +52,7 @@ class Batch:
     infer: bool = True
     context: Sequence[Turn] = ()
     key: str | None = None
+    sensitivity: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +183,7 @@ def _turn_cube(place: int, turn: Turn, batch: Batch) -> MemCube:
         provenance=Provenance(),
         utterance=Utterance(turn.session, turn.ordinal, turn.speaker, turn.role),
         trust="user" if is_person(turn) else _TRUST.get(turn.role, "user"),
+        sensitivity=batch.sensitivity,
         metadata=batch.metadata,
     )
     return MemCube(header, TextPayload(turn.text))

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from lamina.cube.cube import MemCube, Scope
-from lamina.errors import LLMUnavailable
+from lamina.errors import LLMError, LLMUnavailable
 from lamina.llm.base import Embedder
 from lamina.store.base import Store, Transaction, Vector, Write
 from lamina.store.index import IndexCache
@@ -60,7 +60,11 @@ class PendingQueue:
         extracted = unanswered = 0
         asks = isinstance(self._pipeline.extractor, ConversationExtractor)
         for scope, cubes in self._sessions(tenant) if asks else []:
-            completed = self.complete(scope, cubes)
+            try:
+                completed = self.complete(scope, cubes)
+            except LLMError as error:  # it answers, and not as asked: this session waits, the others need not
+                _LOG.warning("%s", error)
+                completed = self._left(cubes, str(error))
             extracted += len(completed.read)
             unanswered = unanswered + 1 if completed.problem is not None else 0
             if completed.problem is not None:
@@ -100,6 +104,11 @@ class PendingQueue:
             _LOG.warning("a turn is kept without facts: %s", error)
             drafts = ()
         return Reading(1, tuple(replace(each, fact=replace(each.fact, extractor=FALLBACK)) for each in drafts))
+
+    def _left(self, cubes: Sequence[MemCube], problem: str) -> Completed:
+        """What had been read of a session before ``problem`` came up: the turns that wait no longer."""
+        newest = (self._store.get(cube.id) for cube in cubes)
+        return Completed({cube.id for cube in newest if cube is not None and not is_waiting(cube)}, [], problem)
 
     def _postpone(self, first: MemCube) -> None:
         """Count that the session beginning with ``first`` could not be read, unless somebody else is at it."""

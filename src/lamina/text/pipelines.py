@@ -5,7 +5,7 @@ One function a pipeline puts its parts together; nothing is imported before it i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from lamina.errors import InvalidInput
 from lamina.text.base import Pipeline
@@ -77,7 +77,8 @@ def memgas(tools: Tools) -> Pipeline:
     return Pipeline(RulesExtractor(), RulesUpdater(), GranularityRetriever(tools.indexes, tools.embedder))
 
 
-PIPELINES: dict[str, Callable[[Tools], Pipeline]] = {
+Build = Callable[[Tools], Pipeline]
+PIPELINES: dict[str, Build] = {
     "hybrid": hybrid,
     "mem0": mem0,
     "mem0-additive": mem0_additive,
@@ -89,13 +90,14 @@ PIPELINES: dict[str, Callable[[Tools], Pipeline]] = {
 DEFAULT, DEFAULT_WITH_MODEL = "hybrid", "mem0-additive"
 
 
-def build(name: str | None, tools: Tools) -> Pipeline:
+def build(name: str | None, tools: Tools, others: Mapping[str, Build] | None = None) -> Pipeline:
     """The pipeline called ``name``; without a name the default, which asks the model if there is one.
 
-    Raises ``InvalidInput``.
+    ``others`` are pipelines of rooms that this one does not know. Raises ``InvalidInput``.
     """
+    known = {**PIPELINES, **(others or {})}
     if name is None:
         name = DEFAULT if tools.llm is None else DEFAULT_WITH_MODEL
-    if name not in PIPELINES:
-        raise InvalidInput(f"pipeline={name!r:.60}: choose one of {', '.join(PIPELINES)}")
-    return PIPELINES[name](tools)
+    if name not in known:
+        raise InvalidInput(f"pipeline={name!r:.60}: choose one of {', '.join(known)}")
+    return known[name](tools)

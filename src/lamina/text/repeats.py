@@ -38,7 +38,8 @@ def earlier(store: Store, batch: Batch) -> list[Outcome] | None:
     if kept[0] is None:
         return None
     turns = [cube for cube in kept[:-1] if cube is not None]
-    if kept[-1] is not None or [cube.text for cube in turns] != [turn.text for turn in batch.turns]:
+    said = [store.get(cube.id, version=1) or cube for cube in turns]  # they may have been corrected since
+    if kept[-1] is not None or [cube.text for cube in said] != [turn.text for turn in batch.turns]:
         raise Conflict("this idempotency_key came with other messages before; use a new one for each request")
     outcomes = [Outcome("ADD", cube, KEPT) for cube in turns]
     seen = dict.fromkeys(id for cube in turns for id in store.derived(cube.id))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from typing import Literal
 
 import pytest
@@ -12,7 +13,8 @@ from pydantic import BaseModel
 
 from lamina.errors import InvalidInput
 from lamina.parameter.experts.grammar import Grammar
-from lamina.parameter.experts.prompts import Changes, Facts
+from lamina.parameter.experts.operations import Exchange, Inquiry, Revision
+from lamina.parameter.experts.prompts import Changes, Facts, read, schema
 
 CHANGES, FACTS = Grammar(Changes), Grammar(Facts)
 TEXT = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\ufffd"), max_size=12)
@@ -82,3 +84,31 @@ def test_constants_and_booleans() -> None:
     assert _reads(Grammar(Flag), '{"on": true, "kind": "xy"}')
     assert _reads(Grammar(Flag), '{"on": false, "kind": "x"}')
     assert not _reads(Grammar(Flag), '{"on": maybe, "kind": "x"}')
+
+
+@given(
+    st.lists(TEXT.filter(str.strip), min_size=1, max_size=2),
+    st.lists(TEXT, max_size=3),
+    st.lists(ROW, min_size=1, max_size=2),
+)
+def test_a_request_allows_just_what_can_be_executed(
+    facts: list[str], memories: list[str], rows: list[dict[str, object]]
+) -> None:
+    request = Revision(tuple(facts), tuple(memories))
+    grammar, text = Grammar(schema(request)), json.dumps(rows, ensure_ascii=False)
+    shape = {"ADD": (False, True), "UPDATE": (True, True), "DELETE": (True, False)}
+    fits = len(rows) == len(facts)
+    for row in rows:
+        id, said = row["id"], row["text"]
+        wanted = shape.get(str(row["event"]), (id is not None, False))
+        fits &= wanted == (id is not None, said is not None)
+        fits &= id is None or (isinstance(id, int) and 0 <= id < len(memories))
+        fits &= said is None or (isinstance(said, str) and said[:1] > " " and said[0] not in '"\\')
+    assert _reads(grammar, text) == fits
+    if fits:
+        assert read(request, text)
+
+
+def test_an_exchange_allows_facts_and_an_inquiry_plain_words() -> None:
+    assert schema(Exchange((("Ada", "Hello!"),))) == Facts.model_json_schema()
+    assert schema(Inquiry("Who?", (), date(2024, 1, 1))) == {}

@@ -147,3 +147,18 @@ def test_a_model_that_cannot_be_cut_is_found_out(tiny_lm: Callable[..., CausalLM
     assert embed is not None
     with pytest.raises(InvalidInput, match="cannot be cut"):
         LowerStates(lm, 2).of([lesson(lm, TRACES[0])])
+
+
+def test_steps_are_counted_across_epochs_and_told(tiny_lm: Callable[..., CausalLM]) -> None:
+    lm = tiny_lm()
+    rows = [lesson(lm, trace) for trace in TRACES]  # three batches an epoch
+    for steps in (1, 3, 5):
+        told: list[tuple[int, int, float]] = []
+        lora = fresh(lm, Shape(2, 4, (2, 3)))
+        recipe = Recipe(lr=1e-2, batch=2, epochs=1, steps=steps, dropout=0.0)
+        progress = fit(lm, lora, rows, recipe, tell=lambda *step: told.append(step))  # noqa: B023 - called at once
+        assert [(done, total) for done, total, _ in told] == [(step, steps) for step in range(1, steps + 1)]
+        assert progress.losses == [loss for *_, loss in told]
+        assert progress.kept == (steps + 2) // 3
+    with pytest.raises(InvalidInput, match="steps must be positive"):
+        Recipe(steps=0)

@@ -1,75 +1,45 @@
-"""The other parts of ``bench memos``: the scheduler on traces, what moves and what is forgotten, what weights know.
+"""The other parts of ``bench memos``: bundles on calls of a trace, what moves and is forgotten, what weights know.
 
-The scheduler's costs are counted tokens (``tier_simulation``); that its bundles answer as their texts do is checked
-with the model, on calls sampled from the same trace. The rest goes through ``MemOS`` itself, with a real database.
+That the scheduler's bundles answer as their texts do is checked with the model, on calls sampled from a trace. The rest
+goes through ``MemOS`` itself, with a real database.
 """
 
 from __future__ import annotations
 
+import argparse
+import calendar
+import doctest
+import optparse
 import random
+import sched
+import statistics
 import string
-from collections.abc import Iterable, Mapping
+import zipfile
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from lamina.activation.prefix import Member, continuation
 from lamina.bench.experiments import memos_experiments as experiments
-from lamina.bench.experiments import tier_optimum, tier_simulation, tier_traces
-from lamina.bench.experiments.tier_baselines import LFUPolicy, LRUPolicy, MemosPolicy, NeverPromote
-from lamina.bench.experiments.tier_simulation import Outcome
+from lamina.bench.experiments import tier_simulation, tier_traces
+from lamina.bench.experiments.tenant_accesses import leaks
+from lamina.bench.experiments.tier_schedules import Served, heat_policy
 from lamina.bench.experiments.tier_traces import Trace
 from lamina.bench.synthetic import WordVectors
 from lamina.cube import file as cube_file
 from lamina.cube.cube import Scope
-from lamina.kernel.governance import Principal
-from lamina.kernel.governing.guarded import Guarded
 from lamina.kernel.memos import MemOS
-from lamina.kernel.scheduling import HeatPolicy
 from lamina.kernel.tiering.decisions import Budgets, Costs, Decision, Policy, Stats, Tier
 from lamina.kernel.tiering.residents import Residents
 from lamina.llm.causal import CausalLM
 from lamina.memory import Memory
 from lamina.parameter.probes import probes
-from lamina.parameter.scoring import log_probs
+from lamina.parameter.scoring import log_probs, perplexity
 
 _REPLY = 8  # greedy tokens compared on sampled calls
 _QUESTION = "What does {} keep, and where?"
-
-
-@dataclass(frozen=True, slots=True)
-class Scheduled:
-    """One trace: what each policy cost, and the bounds no policy goes under. ``saving`` is the fixed set that saves
-    most prefill, whatever attending to it costs."""
-
-    ours: Outcome
-    others: Mapping[str, Outcome]
-    saving: Outcome
-    optimum: float  # knows every call
-    law: float  # knows every chance
-
-
-def schedule(name: str, seed: int, calls: int) -> Scheduled:
-    """Replay ``calls`` calls with 15% of all bytes."""
-    trace, costs = tier_traces.TRACES[name](seed, calls), Costs()
-    budget = tier_simulation.budget_for(trace)
-    policies: dict[str, Policy] = {
-        "LRU": LRUPolicy(),
-        "LFU": LFUPolicy(),
-        "never": NeverPromote(),
-        "MemOS's code": MemosPolicy(interval=10),
-    }
-    return Scheduled(
-        ours=tier_simulation.run(trace, heat_policy(costs), costs, budget),
-        others={name: tier_simulation.run(trace, policy, costs, budget) for name, policy in policies.items()},
-        saving=tier_optimum.best_fixed(trace, costs, budget, by="saved_net"),
-        optimum=tier_optimum.lower_bound(trace, costs, budget),
-        law=tier_optimum.lower_bound(trace, costs, budget, foresight="law"),
-    )
-
-
-def heat_policy(costs: Costs) -> HeatPolicy:
-    """The scheduler as a machine with these costs has it, on a clock of calls."""
-    return HeatPolicy.measured(costs, min_resident=0, parameter_heat=float("inf"))
 
 
 @dataclass(slots=True)
@@ -93,9 +63,9 @@ def sampled_answers(lm: CausalLM, seed: int, calls: int, samples: int, *, share:
     bytes) are, id by id, those over its texts; how many were asked. The bundle is revised from sample to sample,
     never built for the occasion."""
     trace, costs = tier_traces.zipf(seed, calls), Costs()
-    recorder = _Recorder(heat_policy(costs))
+    recorder = _Recorder(Served(heat_policy(costs)))
     tier_simulation.run(trace, recorder, costs, tier_simulation.budget_for(trace, share))
-    residents = Residents(lm, 1 << 30, read=lambda _: None)
+    residents = Residents(lm, 1 << 30, read=lambda _, **__: None)
     equal = asked = 0
     for call in sorted(random.Random(seed).sample(range(calls // 20, calls), samples)):
         members = _members(trace, recorder.cached[call], call)
@@ -156,9 +126,10 @@ def move_and_forget(lm: CausalLM, seed: int, folder: Path, *, accesses: int, upd
         here = list(lm.steps([*prefix, *rest], tokens))
         there = experiments.in_a_new_process(folder / "memory.cube", rest, tokens)
         (folder / "memory.cube").unlink()
-        before = _holding(folder, word)
+        signs = _signs(lm, texts[-1], word)
+        before = _holding(folder, signs)
         system.forget(ids[-1])
-        after = _holding(folder, word) + len(system.tiers.holding(ids[-1:]))
+        after = _holding(folder, signs) + len(system.tiers.holding(ids[-1:]))
         system.tick()
         bundle = system.tiers.bundle(Scope(user="ann"))
         rebuilt = bundle is not None and [one.id for one in bundle.members] == ids[:-1]
@@ -168,15 +139,22 @@ def move_and_forget(lm: CausalLM, seed: int, folder: Path, *, accesses: int, upd
             traces=after,
             rebuilt=rebuilt,
             shared=_shared(system, texts[0]),
-            leaks=_leaks(system, seed, accesses),
+            leaks=leaks(system, seed, accesses),
             asked=accesses,
             stale=_stale(system, ids[0], updates),
         )
 
 
-def _holding(folder: Path, word: str) -> int:
-    """Files with ``word`` in them: database, log, tensors, indexes, whatever there is."""
-    return sum(word.encode() in file.read_bytes() for file in folder.rglob("*") if file.is_file())
+def _signs(lm: CausalLM, text: str, word: str) -> tuple[bytes, ...]:
+    """What gives a text away: a word of it, and its token ids as a kept cache has them."""
+    ids = lm.encode(f" {text[text.index(word) :]}")[1:9]  # the first may be joined to what stands before
+    return word.encode(), np.array(ids, np.int32).tobytes(), np.array(ids, np.int64).tobytes()
+
+
+def _holding(folder: Path, signs: tuple[bytes, ...]) -> int:
+    """Files with one of ``signs`` in them: database, log, tensors, indexes, whatever there is."""
+    files = (file.read_bytes() for file in folder.rglob("*") if file.is_file())
+    return sum(any(sign in data for sign in signs) for data in files)
 
 
 def _shared(system: MemOS, text: str) -> int:
@@ -188,23 +166,6 @@ def _shared(system: MemOS, text: str) -> int:
         tensors = (*bundle.cube.keys, *bundle.cube.values) if bundle else ()
         storages.append({one.untyped_storage().data_ptr(): one.untyped_storage().nbytes() for one in tensors})
     return sum(nbytes for place, nbytes in storages[0].items() if place in storages[1])
-
-
-def _leaks(system: MemOS, seed: int, accesses: int) -> int:
-    """Of random reads by id through two tenants' guards: how many gave what is another's."""
-    ids = [cube.id for user in ("ann", "cleo", "dan") for cube in system.store.query(Scope(user=user)).cubes]
-    guards = [
-        Guarded(system.store, Principal(tenant, user, roles=roles))
-        for tenant, roles in (("default", frozenset[str]()), ("elsewhere", frozenset({"admin"})))
-        for user in ("ann", "cleo", "dan", "eve")
-    ]
-    rng, leaks = random.Random(seed), 0
-    for _ in range(accesses):
-        guard = rng.choice(guards)
-        found = guard.get(rng.choice(ids))
-        scope = found.header.scope if found is not None else None
-        leaks += scope is not None and (scope.tenant, scope.user) != (guard.principal.tenant, guard.principal.user)
-    return leaks
 
 
 def _stale(system: MemOS, id: str, updates: int) -> int:
@@ -230,16 +191,23 @@ INVENTED = (
 )
 
 
+PROSE = tuple(str(module.__doc__) for module in (argparse, calendar, doctest, optparse, sched, statistics, zipfile))
+"""English that ships with Python and is no part of the guard text."""
+
+
 @dataclass(frozen=True, slots=True)
 class Learnt:
-    """Gains in nats a token of answers to wordings that were not taught. ``unloaded``: largest change of a logit after
-    the adapter was taken off. ``served`` after one of its facts was superseded."""
+    """Gains in nats a token of answers to wordings that were not taught. ``guard``: rise of the perplexity of text that
+    neither training nor its gate saw. ``unloaded``: largest change of a logit after the adapter was taken off.
+    ``among``: of the taught memories, how many it served alone among 20 other memories. ``served_after`` one of its
+    facts was superseded."""
 
     accepted: bool
     gain: float
     fidelity: float
     guard: float
     unloaded: float
+    among: int
     served_before: bool
     served_after: bool
     reason: str
@@ -254,19 +222,35 @@ def learn(lm: CausalLM, folder: Path, count: int) -> Learnt:
         migration = system.promote(ids, "parameter")
         assert migration is not None
         gain = guard = float("nan")
-        adapters, served = system.tiers.migrator.adapters, [False, False]
+        adapters, served, among = system.tiers.migrator.adapters, [False, False], 0
         if migration.cube is not None:
             asked, worn = probes(texts).held_out, system.tiers.adapter(Scope(user="ann"), ids)
-            closed = log_probs(lm, asked)
+            closed, plain = log_probs(lm, asked), perplexity(lm, PROSE)
             if worn is not None:
                 with adapters.using([worn.name]):
-                    taught = log_probs(lm, asked)
+                    taught, guard = log_probs(lm, asked), perplexity(lm, PROSE) / plain - 1
                 gain = sum(taught) / len(taught) - sum(closed) / len(closed)
-            guard = float(migration.cube.header.metadata["guard"])
             served[0] = Tier.PARAMETER in system.chat("Where does Marta Quillfeather live?", user_id="ann").tiers
+            for other in experiments.facts(7, 20):
+                system.remember(other, user_id="ann", infer=False)
+            among = sum(_served(system, text) for text in texts)
             system.update(ids[0], "Marta Quillfeather lives in Vellmere.")
             served[1] = Tier.PARAMETER in system.chat("Where does Marta Quillfeather live?", user_id="ann").tiers
         unloaded = float((experiments.logits(lm, "The lighthouse stood at the end of the pier.") - before).abs().max())
     return Learnt(
-        migration.cube is not None, gain, migration.fidelity, guard, unloaded, served[0], served[1], migration.reason
+        migration.cube is not None,
+        gain,
+        migration.fidelity,
+        guard,
+        unloaded,
+        among,
+        served[0],
+        served[1],
+        migration.reason,
     )
+
+
+def _served(system: MemOS, text: str) -> bool:
+    """Whether a question about the one whom ``text`` names is answered by weights alone."""
+    name = " ".join(text.split()[:2])
+    return system.chat(f"What do you know about {name}?", user_id="ann", max_tokens=1).tiers == (Tier.PARAMETER,)

@@ -59,12 +59,14 @@ def one_by_one(teacher: MemoryTeacher) -> Operate:
 
 def state_teacher(dialogues: Sequence[Dialogue]) -> StateTeacher:
     """Knows what each exchange of ``dialogues`` states and what each question asks; the rest follows."""
-    stated = {exchange: statements for each in dialogues for _, exchange, statements, _ in each.turns}
+    stated = {exchange.said: statements for each in dialogues for _, exchange, statements, _ in each.turns}
     asked = {question.question: question for each in dialogues for question in each.questions}
     return StateTeacher(
-        extract=lambda exchange: [statement.text for statement in stated[exchange]],
+        extract=lambda exchange: [statement.text for statement in stated[exchange.said]],
         update=decide,
-        generate=lambda inquiry: reply(inquiry, asked[inquiry.question]),
+        generate=lambda inquiry: (
+            reply(inquiry, asked[inquiry.question]) if inquiry.question in asked else NOT_MENTIONED  # chatter that asks
+        ),
     )
 
 
@@ -77,7 +79,7 @@ def play(dialogues: Sequence[Dialogue], operate: Operate, embedder: Embedder) ->
     stores = [_Store(embedder) for _ in dialogues]
     for place in range(max(map(len, queues), default=0)):
         turn = [(store, *queue[place]) for store, queue in zip(stores, queues, strict=True) if place < len(queue)]
-        shown = [store.nearest(fact) for store, _, fact in turn]
+        shown = [store.related(fact) for store, _, fact in turn]
         revisions = [
             Revision((fact,), tuple(store.texts[i] for i in ids))
             for (store, _, fact), ids in zip(turn, shown, strict=True)
@@ -108,16 +110,22 @@ class _Store:
         self._days: list[date] = []
         self._embedder = embedder
 
-    def nearest(self, text: str, count: int = NEAREST) -> list[int]:
-        """Places of the most similar memories, as they stand in the store, so that their order tells nothing."""
+    def related(self, fact: str) -> list[int]:
+        """Places of the most similar memories of the same subject: as in the pipeline (``experts.loop``), nearest
+        first."""
+        subject = fact.split()[:1]
+        return [place for place in self._nearest(fact) if self.texts[place].split()[:1] == subject][:NEAREST]
+
+    def recall(self, question: str) -> tuple[Remembered, ...]:
+        """The most similar memories, nearest first."""
+        best = self._nearest(question)[:RECALLED]
+        return tuple(Remembered(self.texts[place], self._days[place]) for place in best)
+
+    def _nearest(self, text: str) -> list[int]:
         if not self.texts:
             return []
         rows = self._embedder.encode([*self.texts, text])
-        best = np.argsort(-(rows[:-1] @ rows[-1]), kind="stable")[:count]
-        return sorted(int(place) for place in best)
-
-    def recall(self, question: str) -> tuple[Remembered, ...]:
-        return tuple(Remembered(self.texts[place], self._days[place]) for place in self.nearest(question, RECALLED))
+        return [int(place) for place in np.argsort(-(rows[:-1] @ rows[-1]), kind="stable")]
 
     def apply(self, operations: Sequence[MemoryOp], shown: Sequence[int], day: date) -> None:
         """Execute operations on the memories ``shown``; what is written gets ``day``."""

@@ -1,8 +1,9 @@
 """What the consolidation clock is compared with: the same actions and budgets under other schedules.
 
 ``UnsyncedPolicy`` takes away the nesting (same periods, random offsets), ``PeriodicPolicy`` the hierarchy (one period
-for all levels), ``EagerPolicy`` the clock itself: every tier is written through on every event. The long-run mean of
-granted work is the same for all, in units of each action; none is slowed.
+for all levels), ``EagerPolicy`` the clock itself: every tier is written through on every event. ``Unsliced`` takes away
+the slices: reads wait until an event is worked off, as they do where consolidation is a plain call. The long-run mean
+of granted work is the same for all, in units of each action.
 """
 
 from __future__ import annotations
@@ -43,16 +44,25 @@ class PeriodicPolicy(NestedRhythm):
 
 
 class EagerPolicy(PeriodicPolicy):
-    """Write-through: every level on every event, in one transaction, not sliced: reads wait until ``observe`` is done.
-
-    One transaction for all tiers is kinder than one a tier, which would wait for the disk four times an event.
-    """
+    """Write-through: every level on every event, in one transaction. That is kinder than one a tier, which would wait
+    for the disk four times an event."""
 
     def __init__(self, *args: Any, **settings: Any) -> None:
         super().__init__(1, *args, **settings)
+
+
+class Unsliced(NestedRhythm):
+    """Reads are served between events only."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
         self._served, self._between = self._between, lambda: None
 
     def observe(self, item: Any, n: int | None = None) -> list[Tick]:
         ticks = super().observe(item, n)
         self._served()
         return ticks
+
+
+class UnslicedEager(Unsliced, EagerPolicy):
+    """Both: what memory systems do that consolidate at every message."""

@@ -74,13 +74,19 @@ def unsynced_lag(events: int, seeds: Sequence[int]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """Payload bytes of all versions (``total``: after the first slow period); mean staleness of level 1, in events."""
+    """Payload bytes of all versions (``total``: after the first slow period); ``ages``: mean staleness of each level,
+    in events."""
 
     facts: int
     slow: int
     total: int
-    staleness: float
+    ages: tuple[float, ...]
     lag: float  # of level 2
+
+    @property
+    def staleness(self) -> float:
+        """Of facts, level 1."""
+        return self.ages[1]
 
 
 def write(folder: Path, events: int, seed: int, policy: Policy = NestedRhythm, **more: Any) -> Written:
@@ -88,15 +94,15 @@ def write(folder: Path, events: int, seed: int, policy: Policy = NestedRhythm, *
     folder.mkdir()
     with SqliteStore(folder / "m.db") as store:
         _, clock = open_tiers(store, seed, policy, **more)
-        stale = early = 0
+        stale, early = [0] * len(clock.periods), 0
         for item in stream(seed, events):
             clock.observe(item)
-            stale += clock.n - clock.watermark(1)
+            stale = [age + clock.n - clock.watermark(level) for level, age in enumerate(stale)]
             if clock.n == clock.periods[-1] < events:  # random phases begin late: whole slow periods are compared
                 early = sum(_bytes(store).values())
         sizes = _bytes(store)
-        slow = sizes["summary"] + sizes["parameter"]
-        return Written(sizes["fact"], slow, sum(sizes.values()) - early, stale / events, clock.status()[2]["mean_lag"])
+        slow, ages = sizes["summary"] + sizes["parameter"], tuple(age / events for age in stale)
+        return Written(sizes["fact"], slow, sum(sizes.values()) - early, ages, clock.status()[2]["mean_lag"])
 
 
 def _bytes(store: SqliteStore) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""What the scheduler is measured against: never cache, LRU, LFU, a fixed set, and the policy MemOS's code has.
+"""What the scheduler is measured against: never cache, LRU, LFU, a window, a fixed set, the policy of MemOS's code.
 
 ``MemosPolicy`` follows the public MemOS code (v2): the memories of the latest call, then the older ones of a working
 memory of 20, get ``importance = 0.9 rank + 0.05 min(0.05 keywords, 5) + 0.05 min(0.05 count, 2)``; what was not
@@ -12,6 +12,7 @@ over all time and admits only what was used more often than what it would evict,
 
 from __future__ import annotations
 
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -50,6 +51,35 @@ class LFUPolicy:
     def decide(self, stats: Stats, budgets: Budgets, now: int) -> list[Decision]:
         """Of the latest call, those in that were used more often than what they would evict."""
         return _replace(stats, budgets, now, lambda cube: (cube.uses,))
+
+
+@dataclass(slots=True)
+class WindowPolicy:
+    """Shares of the last ``calls`` calls, counted: in from ``up``, out below ``down``. The simplest form of heat, which
+    knows nothing of what a cut costs or of what attending to a cache costs. One object serves one log."""
+
+    calls: int = 40
+    up: float = 0.25
+    down: float = 0.08
+    _seen: deque[frozenset[str]] = field(default_factory=deque)
+
+    def decide(self, stats: Stats, budgets: Budgets, now: int) -> list[Decision]:
+        """First those that are rare go, then those that are common come, as far as there is room."""
+        self._seen.append(frozenset(stats.last_call))
+        if len(self._seen) > self.calls:
+            self._seen.popleft()
+        count = Counter(id for call in self._seen for id in call)
+        share = {cube.id: count[cube.id] / len(self._seen) for cube in stats.cubes}
+        staying = list(_staying(stats))
+        rare = [cube for cube in staying if share[cube.id] < self.down]
+        moves = _obey(stats, now) + [decision(cube, Tier.TEXT, Reason.COLD, now) for cube in rare]
+        free = budgets.activation_bytes - sum(cube.nbytes for cube in staying) + sum(cube.nbytes for cube in rare)
+        for cube in sorted(stats.cubes, key=lambda cube: (-share[cube.id], cube.id)):
+            common = share[cube.id] >= self.up and count[cube.id] >= 3 and cube.uses_this_version >= 2
+            if common and _admissible(cube) and cube.nbytes <= free:
+                moves.append(decision(cube, Tier.ACTIVATION, Reason.HOT_STABLE, now))
+                free -= cube.nbytes
+        return moves
 
 
 @dataclass(frozen=True, slots=True)

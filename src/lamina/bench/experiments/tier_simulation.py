@@ -78,6 +78,7 @@ class _Replay:
         self._bundle: list[str] = []
         self._built_version: dict[str, int] = {}
         self._prefilled = self._built = self._attended = self._saved = self._peak = self._stale = 0
+        self._held = 0  # tokens in the bundle
         self._decisions: list[Decision] = []
         for id, tokens in trace.tokens.items():
             self._ledger.add(
@@ -97,7 +98,7 @@ class _Replay:
         self._stale += sum(self._built_version[id] != self._ledger[id].version for id in cached)
         self._saved += sum(tokens[id] for id in cached)
         self._prefilled += read
-        self._attended += read + sum(tokens[id] for id in self._bundle)
+        self._attended += read + self._held
         self._ledger.called(now, _BUNDLE, step.used, session=step.session)
         if self._predictor is not None:
             self._predictor.observe(now, step.used, step.topics)
@@ -142,8 +143,10 @@ class _Replay:
         tail = [id for id in self._bundle[first:] if id not in leaving]
         for id in leaving:
             self._built_version.pop(id, None)
+        self._held -= sum(self._trace.tokens[id] for id in leaving)
         if self._costs.bundled:
             self._bundle = self._bundle[:first]
+            self._held -= sum(self._trace.tokens[id] for id in tail)
             for id in sorted(tail, key=lambda id: (self._ledger[id].version_since, id)):
                 self._build(id)
         else:
@@ -155,4 +158,5 @@ class _Replay:
         self._bundle.append(id)
         self._built_version[id] = self._ledger[id].version
         self._built += self._trace.tokens[id]
-        self._peak = max(self._peak, BYTES_PER_TOKEN * sum(self._trace.tokens[one] for one in self._bundle))
+        self._held += self._trace.tokens[id]
+        self._peak = max(self._peak, BYTES_PER_TOKEN * self._held)

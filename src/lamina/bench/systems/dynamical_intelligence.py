@@ -3,7 +3,8 @@
 The paper (arXiv 2105.07284) is a perspective without algorithm, code or numbers: nothing here reproduces a result of
 it, and nothing is claimed about brains. Each claim takes one part of the clock away and measures what that costs, with
 the same actions over real tiers (SQLite, index segments, merged text, a small associator), the same budgets and the
-same gradient steps; eager writing is not slowed, and even gets one transaction an event instead of one a tier.
+same gradient steps. What keeps reads fast are the slices: without them the clock makes reads wait too, and eager
+writing in slices does not, which is stated beside H2. What H3 saves, the slow tiers pay in age, stated beside it.
 
 Limits of isolation, write economy and order were set without calibration. Parity with uniform replay is what is
 expected; being better is reported, not claimed.
@@ -18,7 +19,13 @@ from pathlib import Path
 import numpy as np
 
 from lamina.bench.card import Card, Claim, Measurement, Scale
-from lamina.bench.experiments.rhythm_baselines import EagerPolicy, PeriodicPolicy, UnsyncedPolicy
+from lamina.bench.experiments.rhythm_baselines import (
+    EagerPolicy,
+    PeriodicPolicy,
+    Unsliced,
+    UnslicedEager,
+    UnsyncedPolicy,
+)
 from lamina.bench.experiments.rhythm_crash import crash
 from lamina.bench.experiments.rhythm_experiments import (
     ARMS,
@@ -56,11 +63,11 @@ ISOLATED = Claim(
     *("p99 latency of reads over p99 alone", "x", 2.0, "less", "ours"),
 )
 EAGER_BLOCKS = Claim(
-    "H2: writing every tier through on every event does make them wait",
-    *("p99 latency of reads over p99 alone, eager", "x", 3.0, "more", "ours"),
+    "H2: writing every tier through on every event, as one call, does make them wait",
+    *("p99 latency of reads over p99 alone, eager and not sliced", "x", 3.0, "more", "ours"),
 )
 ECONOMY = Claim(
-    "H3: as fresh as the best single period, the clock writes a third as much to the slow tiers",
+    "H3: with facts as fresh as by the best single period, the clock writes a third as much to the slow tiers",
     *("bytes of summaries and parameters over those of the best period", "x", 0.35, "less", "ours"),
 )
 RETAINED = Claim(
@@ -141,7 +148,11 @@ def _economy(nested: Written, periods: dict[int, Written]) -> Measurement:
     if nested.staleness > FRESH or not fresh:
         return ECONOMY.measured(None, None, f"staleness {nested.staleness:.1f} events, {FRESH:g} are allowed")
     best = min(fresh, key=lambda period: fresh[period].slow)
-    note = f"bytes of one period of {best}, staleness {fresh[best].staleness:.1f}; the clock's {nested.staleness:.1f}"
+    slow, others = (", ".join(f"{age:.0f}" for age in one.ages[2:]) for one in (nested, fresh[best]))
+    note = (
+        f"bytes of one period of {best}, staleness {fresh[best].staleness:.1f}; the clock's {nested.staleness:.1f};"
+        f" of the two slow tiers {slow} events against {others}"
+    )
     return ECONOMY.measured(nested.slow / fresh[best].slow, fresh[best].slow, note)
 
 
@@ -153,11 +164,13 @@ def _isolated(folder: Path, seed: int, size: _Size) -> list[Measurement]:
         return isolation(folder / name, policy, reads, size.reads, seed, encoder.encode)
 
     clock = against("clock", NestedRhythm, size.reads)
-    eager = against("eager", EagerPolicy, size.eager_reads)
+    eager = against("eager", UnslicedEager, size.eager_reads)
+    sliced, plain = against("sliced", EagerPolicy, size.eager_reads), against("plain", Unsliced, size.eager_reads)
+    others = f"slices do it: eager in slices {sliced.ratio:.1f}x, the clock without {plain.ratio:.1f}x"
     return [
         ISOLATED.measured(clock.ratio, 1e3 * clock.idle, f"ms alone; {1e3 * clock.busy:.1f} ms in {clock.reads} reads"),
         EAGER_BLOCKS.measured(
-            eager.ratio, 1e3 * eager.idle, f"ms alone; {1e3 * eager.busy:.1f} ms in {eager.reads} reads"
+            eager.ratio, 1e3 * eager.idle, f"ms alone; {1e3 * eager.busy:.1f} ms in {eager.reads} reads; {others}"
         ),
     ]
 

@@ -1,9 +1,10 @@
 """MemStore: a folder in which bundles are published under terms, and subscribers who keep up with it.
 
 MemOS: A Memory OS for AI System, arXiv 2507.03724, section 5 (MemStore: publish, subscribe, access counts, expiry).
-``feed.jsonl`` says in order what was published and what was forgotten, each line signed by its publisher's key, so that
-whoever may write to the folder can neither publish nor forget in another's name. ``deliveries.jsonl`` is a hash chain
-as the store's log is: who got what, when. Any folder that processes share will do.
+``feed.jsonl`` says in order what was published and what was forgotten, each line signed by its publisher (``keys``), so
+that whoever may write to the folder can neither publish nor forget in another's name, and whoever reads it needs no
+secret. A line about a bundle names that bundle: another one of the publisher's cannot be put in its place.
+``deliveries.jsonl`` is a hash chain as the store's log is: who got what, when. Any folder that processes share will do.
 
 A new version of a memory arrives as a revision (ids are made from the publisher's, ``sharing.local_id``); a forget
 arrives as a forget, also at subscribers that come later: it outlives the bundles it was taken out of.
@@ -12,27 +13,26 @@ arrives as a forget, also at subscribers that come later: it outlives the bundle
 from __future__ import annotations
 
 import fcntl
-import hmac
 import os
 import tempfile
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from lamina.cube import strict_json
 from lamina.cube.cube import Scope, now
-from lamina.errors import CorruptStore, InvalidInput, LaminaError, NotPermitted
+from lamina.errors import CorruptCube, CorruptStore, InvalidInput, LaminaError, NotPermitted, UntrustedBundle
 from lamina.kernel.bundles import bundle_file
-from lamina.kernel.bundles.bundle_file import Key
+from lamina.kernel.bundles.keys import Key, PublicKey
 from lamina.kernel.forgetting import Forgetting, Receipt
 from lamina.kernel.governance import Principal
 from lamina.kernel.sharing import Loaded, MemLoader, local_id
 from lamina.store.base import Filter
-from lamina.store.filters import matches, parse
+from lamina.store.filters import Node, matches, parse
 from lamina.store.log import GENESIS, Chain, Row, details_json, problems
 
 _MAX_LINE = 64 << 20
@@ -56,18 +56,18 @@ class Delivery:
 
     seq: int
     kind: Literal["publish", "forget"]
-    signer: str
+    signer: PublicKey
     ids: tuple[str, ...]
     file: Path | None = None
     terms: Terms = Terms()
 
 
 class MemStore:
-    """The folder ``root``, made when missing. ``keys``: the publishers that are known, by whose lines it goes."""
+    """The folder ``root``, made when missing. ``trusted``: the publishers by whose lines it goes."""
 
-    def __init__(self, root: str | os.PathLike[str], keys: Sequence[Key]) -> None:
+    def __init__(self, root: str | os.PathLike[str], trusted: Sequence[PublicKey]) -> None:
         self.root = Path(root)
-        self._keys = {key.name: key for key in keys}
+        self._trusted = {key.id: key for key in trusted}
         (self.root / "bundles").mkdir(parents=True, exist_ok=True)
 
     # -- publishing ------------------------------------------------------------------------------
@@ -79,9 +79,10 @@ class MemStore:
             file = self.root / "bundles" / f"{seq:08d}.bundle"
             _replace(file, Path(bundle).read_bytes())
             try:  # the copy, which nobody can change any more, is what is checked
-                ids = sorted(cube.id for cube in bundle_file.read(file, {key.name: key}).cubes)
-                told = {"seq": seq, "kind": "publish", "ids": ids, "file": file.name, "terms": _terms_json(terms)}
-                self._append(key, told)
+                checked = bundle_file.read(file, [key.public])
+                ids = sorted(cube.id for cube in checked.cubes)
+                told = {"seq": seq, "kind": "publish", "ids": ids, "file": file.name, "bundle": checked.id}
+                self._append(key, told | {"terms": _terms_json(terms)})
             except LaminaError:
                 file.unlink()
                 raise
@@ -97,42 +98,69 @@ class MemStore:
 
     def _clear(self, key: Key) -> None:
         """No bundle of the publisher holds what it took back (again, if a crash came between)."""
-        rewrite = bundle_file.rewriter(key)
-        for line in self._feed():
-            gone = self._taken_back(key.name, line["seq"]) & set(line["ids"])
-            file = self.root / "bundles" / str(line.get("file"))
-            if gone and line["kind"] == "publish" and line["signer"] == key.name and file.exists():
-                held = {cube.id for cube in bundle_file.read(file, {key.name: key}).cubes}
+        rewrite, mine = bundle_file.rewriter(key), key.public
+        feed = self._signed_feed()
+        taken_back = _taken_back(feed)
+        for line, signer in feed:
+            if signer is None or not signer.same(mine) or line["kind"] != "publish":
+                continue
+            gone = {id for id in line["ids"] if taken_back.get((mine.id, id), 0) > line["seq"]}
+            file = self._file(line)
+            if gone and file.exists():
+                held = {cube.id for cube in bundle_file.read(file, [mine]).cubes}
                 if held & gone and not rewrite(file, gone):
                     file.unlink()
 
     # -- subscribing -----------------------------------------------------------------------------
 
-    def subscribe(self, subscriber: str, where: Filter | None = None, *, cursor: int = 0) -> Iterator[Delivery]:
-        """What came after line ``cursor`` of the feed that ``subscriber`` may have and ``where`` lets through.
+    def subscribe(
+        self, subscriber: str, where: Filter | None = None, *, after: Mapping[str, int] | None = None
+    ) -> Iterator[Delivery]:
+        """What of the feed ``subscriber`` may have and ``where`` lets through; of a signer (``PublicKey.id``) in
+        ``after``, what came after that line: so whoever is trusted later is heard from the beginning.
 
-        Every delivery is logged, and counted against the terms, before it is handed out. Lines that no known key
-        signed are passed over.
+        Every delivery is logged, and counted against the terms, before it is handed out. Lines that nobody trusted
+        signed are passed over (``signers`` tells of them). A bundle that was damaged, or is not the one that its line
+        names, keeps nothing else back, least of all a forget: its error (``CorruptCube``, ``UntrustedBundle``) is
+        raised when all else was handed out.
         """
         node = parse(where) if where else None
-        for line in self._feed()[cursor:]:
-            key = self._keys.get(line["signer"])
-            if key is None or not _signed(line, key):
+        feed = self._signed_feed()
+        taken_back = _taken_back(feed)
+        trouble: LaminaError | None = None
+        for line, claimed in feed:
+            signer = self._trusted.get(claimed.id) if claimed is not None else None
+            if signer is None or line["seq"] <= (after or {}).get(signer.id, 0):
                 continue
-            delivery = Delivery(line["seq"], line["kind"], key.name, tuple(line["ids"]))
-            if line["kind"] == "publish":
-                terms = _terms(line["terms"])
-                left = set(line["ids"]) - self._taken_back(key.name, line["seq"])
-                file = self.root / "bundles" / Path(line["file"]).name
-                if not left or not file.exists():
-                    continue
-                cubes = bundle_file.read(file, {key.name: key}).cubes
-                kept = [c.id for c in cubes if c.id in left and (node is None or matches(node, c.header))]
-                if not kept:
-                    continue
-                delivery = replace(delivery, ids=tuple(kept), file=file, terms=terms)
-            if self._logged(delivery, subscriber):
+            left = {id for id in line["ids"] if taken_back.get((signer.id, id), 0) < line["seq"]}
+            try:
+                delivery = self._delivery(line, signer, left, node)
+            except (CorruptCube, CorruptStore, UntrustedBundle) as error:
+                trouble = trouble or error
+                continue
+            if delivery is not None and self._logged(delivery, subscriber):
                 yield delivery
+        if trouble is not None:
+            raise trouble
+
+    def _delivery(
+        self, line: Mapping[str, Any], signer: PublicKey, left: Collection[str], node: Node | None
+    ) -> Delivery | None:
+        """What a line brings of ``left``; ``None`` for nothing."""
+        if line["kind"] == "forget":
+            return Delivery(line["seq"], "forget", signer, tuple(line["ids"]))
+        file = self._file(line)
+        if line["kind"] != "publish" or not left or not file.exists():
+            return None
+        bundle = bundle_file.read(file, [signer])
+        if bundle.id != line.get("bundle"):
+            raise UntrustedBundle(f"{file} is another bundle than line {line['seq']} of the feed names")
+        kept = tuple(c.id for c in bundle.cubes if c.id in left and (node is None or matches(node, c.header)))
+        return Delivery(line["seq"], "publish", signer, kept, file, _terms(line.get("terms"))) if kept else None
+
+    def signers(self) -> list[PublicKey]:
+        """Everybody who signed a line here, trusted or not, each once."""
+        return list({one.id: one for _, one in self._signed_feed() if one is not None}.values())
 
     def deliveries(self) -> list[Row]:
         """The log of deliveries, proved. Raises ``CorruptStore`` when it was altered."""
@@ -158,7 +186,7 @@ class MemStore:
             chain = Chain(rows[-1].seq, rows[-1].hash) if rows else Chain(0, GENESIS)
             details = details_json({"ids": list(delivery.ids), "license": delivery.terms.license})
             at = time.time_ns() // 1000
-            row = chain.append(at, subscriber, delivery.kind, delivery.signer, delivery.seq, "delivered", details)
+            row = chain.append(at, subscriber, delivery.kind, delivery.signer.id, delivery.seq, "delivered", details)
             _append(self.root / "deliveries.jsonl", list(row))
         return True
 
@@ -167,21 +195,23 @@ class MemStore:
     def _feed(self) -> list[dict[str, Any]]:
         lines = list(_lines(self.root / "feed.jsonl"))
         for number, line in enumerate(lines, 1):
-            named = isinstance(line, dict) and {"seq", "kind", "ids", "signer", "mac"} <= line.keys()
-            if not named or line["seq"] != number:
+            named = isinstance(line, dict) and {"seq", "kind", "ids", "signer", "signature"} <= line.keys()
+            if not named or line["seq"] != number or not _are_texts(line["ids"]):
                 raise CorruptStore(f"{self.root / 'feed.jsonl'}: line {number} is not the {number}th of the feed")
         return lines
 
-    def _taken_back(self, signer: str, since: int) -> set[str]:
-        key = self._keys.get(signer)
-        later = [line for line in self._feed()[since:] if line["kind"] == "forget" and line["signer"] == signer]
-        return {id for line in later if key is not None and _signed(line, key) for id in line["ids"]}
+    def _signed_feed(self) -> list[tuple[dict[str, Any], PublicKey | None]]:
+        """Every line with who signed it, trusted or not; ``None`` where the signature is not the signer's."""
+        return [(line, _signer(line)) for line in self._feed()]
+
+    def _file(self, line: Mapping[str, Any]) -> Path:
+        return self.root / "bundles" / Path(str(line.get("file"))).name
 
     def _append(self, key: Key, line: dict[str, Any]) -> None:
-        if self._keys.get(key.name) != key:
+        if key.public.id not in self._trusted:
             raise NotPermitted(f"key {key.name!r} is not known here; make the MemStore with it")
-        told = line | {"at": now().isoformat(), "signer": key.name}
-        _append(self.root / "feed.jsonl", told | {"mac": key.sign(strict_json.dumps(told).encode())})
+        told = line | {"at": now().isoformat(), "signer": str(key.public)}
+        _append(self.root / "feed.jsonl", told | {"signature": key.sign("feed", strict_json.dumps(told).encode())})
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
@@ -217,32 +247,57 @@ class Subscription:
     def pull(self) -> list[Loaded | Receipt]:
         """Take in everything new. A crash in between repeats the last delivery, which changes nothing."""
         results: list[Loaded | Receipt] = []
-        for delivery in self._source.subscribe(self._name, self._where, cursor=self.position):
+        after = self._after()
+        for delivery in self._source.subscribe(self._name, self._where, after=after):
             results.append(self._take(delivery))
-            _replace(self._cursor, str(delivery.seq).encode())
+            after |= {delivery.signer.id: delivery.seq}
+            _replace(self._cursor, strict_json.dumps(after).encode())
         return results
 
     @property
     def position(self) -> int:
         """The last line of the feed that was taken in."""
-        return int(self._cursor.read_text()) if self._cursor.exists() else 0
+        return max(self._after().values(), default=0)
+
+    def _after(self) -> dict[str, int]:
+        if not self._cursor.exists():
+            return {}
+        value = strict_json.loads(self._cursor.read_text(encoding="utf-8"), max_bytes=_MAX_LINE)
+        if not isinstance(value, dict) or not all(type(line) is int for line in value.values()):
+            raise CorruptStore(f"{self._cursor} does not say how far the subscription is: remove it to begin anew")
+        return value
 
     def _take(self, delivery: Delivery) -> Loaded | Receipt:
         if delivery.file is None:
             ids = [local_id(delivery.signer, id, self._owner) for id in delivery.ids]
-            return self._forgetting.forget(ids, actor=self._actor.name, reason=f"taken back by {delivery.signer}")
+            return self._forgetting.forget(ids, actor=self._actor.name, reason=f"taken back by {delivery.signer.name}")
         loaded = self._loader.load(
             delivery.file, self._owner, actor=self._actor, only=delivery.ids, expires=delivery.terms.expires
         )
         if self._confirmed:
             for id in self._loader.waiting(list(loaded.ids.values())):
-                self._loader.confirm(id, actor=self._actor, reason=f"subscribed to {delivery.signer}")
+                self._loader.confirm(id, actor=self._actor, reason=f"subscribed to {delivery.signer.name}")
         return loaded
 
 
-def _signed(line: Mapping[str, Any], key: Key) -> bool:
-    told = {name: value for name, value in line.items() if name != "mac"}
-    return hmac.compare_digest(str(line["mac"]).encode(), key.sign(strict_json.dumps(told).encode()).encode())
+def _signer(line: Mapping[str, Any]) -> PublicKey | None:
+    """Whose line it is, trusted or not; ``None`` unless they signed it."""
+    told = {name: value for name, value in line.items() if name != "signature"}
+    try:
+        claimed = PublicKey.parse(str(line["signer"]))
+    except InvalidInput:
+        return None
+    return claimed if claimed.signed("feed", strict_json.dumps(told).encode(), str(line["signature"])) else None
+
+
+def _taken_back(feed: Sequence[tuple[Mapping[str, Any], PublicKey | None]]) -> dict[tuple[str, str], int]:
+    """By signer and id: the last line that took it back."""
+    lines = [(line, signer) for line, signer in feed if signer is not None and line["kind"] == "forget"]
+    return {(signer.id, id): line["seq"] for line, signer in lines for id in line["ids"]}
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
 def _terms_json(terms: Terms) -> dict[str, Any]:
@@ -250,9 +305,12 @@ def _terms_json(terms: Terms) -> dict[str, Any]:
     return asdict(terms) | {"audience": list(terms.audience), "expires": expires}
 
 
-def _terms(value: Mapping[str, Any]) -> Terms:
-    expires = datetime.fromisoformat(value["expires"]) if value["expires"] else None
-    return Terms(tuple(value["audience"]), expires, value["max_deliveries"], value["license"])
+def _terms(value: Any) -> Terms:
+    try:
+        expires = datetime.fromisoformat(value["expires"]) if value["expires"] else None
+        return Terms(tuple(value["audience"]), expires, value["max_deliveries"], str(value["license"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CorruptStore(f"the terms of a line of the feed cannot be read: {error!r}") from error
 
 
 def _lines(path: Path) -> Iterator[Any]:

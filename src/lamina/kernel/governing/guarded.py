@@ -14,16 +14,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Literal, Protocol
+from functools import partial
+from typing import Any, Protocol
 
-from lamina.cube.cube import MemCube, Scope, State, now
+from lamina.cube.cube import Header, MemCube, Scope, State, now
 from lamina.errors import FrozenCube, NotFound, NotPermitted
 from lamina.kernel.forgetting import Forgetting, reach
-from lamina.kernel.governance import Action, Context, Principal, check, narrowed, require
+from lamina.kernel.governance import Action, Context, Deny, Form, Principal, check, granted, narrowed, require
 from lamina.store.base import Edge, Event, Filter, Page, Store, Vector, Write
 from lamina.text.base import Hit
-
-Form = Literal["text", "activation", "parameter"]
 
 
 class Searcher(Protocol):
@@ -58,6 +57,28 @@ class Guarded:
         if newest is None or not check(self.principal, "read", newest):
             return None
         return newest if version is None else self._store.get(id, version=version)
+
+    def readable(self, id: str) -> MemCube:
+        """``get`` that raises ``NotFound``."""
+        cube = self.get(id)
+        if cube is None:
+            raise NotFound(f"there is no memory {id!r}")
+        return cube
+
+    def known(self, id: str) -> MemCube:
+        """A memory that the principal has the right to read, also if it expired and nobody may: to ask where it is, or
+        to take it away, is not to read it. Raises ``NotFound``."""
+        cube = self._store.get(id)
+        if cube is None or not granted(self.principal, "read", cube):
+            raise NotFound(f"there is no memory {id!r}")
+        return cube
+
+    def as_of(self, id: str, moment: datetime) -> MemCube | None:
+        """The version that was current at ``moment``."""
+        known = [one for one in self.versions(id) if one.header.recorded <= moment]
+        last = known[-1] if known else None
+        ended = last is not None and last.header.superseded is not None and last.header.superseded <= moment
+        return None if ended else last
 
     def versions(self, id: str) -> list[MemCube]:
         """All versions, oldest first; none of a memory that may not be read."""
@@ -156,10 +177,11 @@ class Guarded:
             tx.close(id, at=now(), actor=self.principal.name, reason=reason)
 
     def forget(self, id: str, *, reason: str = "asked to forget", legal_override: bool = False) -> list[str]:
-        """Erase a memory and what was made of it; the ids that went."""
+        """Erase a memory and what was made of it; the ids that went. The turns it was taken from go too, if the
+        principal could forget those by themselves."""
         context = Context(legal_override=legal_override)
         self._permitted("forget", id, context)
-        for one in reach(self._store, [id]):
+        for one in reach(self._store, [id], erasable=partial(granted, self.principal, "forget")):
             cube = self._store.get(one)
             if cube is None or cube.header.state is not State.FROZEN:
                 continue
@@ -181,6 +203,32 @@ class Guarded:
         """The memory, to be made into a cache or a weight."""
         return self._permitted("promote", id, Context(form=to))
 
+    def demote(self, id: str) -> MemCube:
+        """The memory, to be text again: for who may promote it, whatever has become of it."""
+        cube = self.known(id)
+        if not granted(self.principal, "promote", cube):
+            raise NotPermitted(f"{self.principal.name} may not promote memory {id}, nor demote it")
+        return cube
+
+    def movable(self, id: str) -> bool:
+        """Whether the policy may move it for this principal. What is gone is in nobody's way."""
+        cube = self._store.get(id)
+        return cube is None or granted(self.principal, "promote", cube)
+
+    def writable(self, id: str) -> MemCube:
+        """The memory, to be changed. Raises ``FrozenCube`` as well."""
+        cube = self.readable(id)
+        if cube.header.state is State.FROZEN:
+            raise FrozenCube(f"memory {id} is frozen: unfreeze it first")
+        require(self.principal, "write", cube)
+        return cube
+
+    def may_write_in(self, scope: Scope) -> None:
+        """Raise ``NotPermitted`` unless memories of ``scope`` may be written."""
+        verdict = check(self.principal, "write", Header(scope=scope))
+        if isinstance(verdict, Deny):
+            raise NotPermitted(f"{self.principal.name} may not write memories of {scope}: {verdict.reason}")
+
     def _permitted(self, action: Action, id: str, context: Context | None = None) -> MemCube:
         cube = self._store.get(id)
         readable = cube is not None and (
@@ -195,4 +243,5 @@ class Guarded:
         return replace(write, actor=self.principal.name)
 
     def _forget_here(self, ids: list[str], actor: str, reason: str) -> list[str]:
-        return list(Forgetting(self._store).forget(ids, actor=actor, reason=reason, legal_override=True).ids)
+        forgetting, mine = Forgetting(self._store), partial(granted, self.principal, "forget")
+        return list(forgetting.forget(ids, actor=actor, reason=reason, legal_override=True, erasable=mine).ids)

@@ -5,7 +5,8 @@ a piece (a full-text index keeps lower-cased words without the prefix they share
 the middle is searched as well), inside a compressed file, as a row under its id, in a cache of this process, or as
 what a model has learned: an adapter must not raise the log-probability of the text over a control.
 
-The report names the tier, the place and the *number* of the needle, never the needle: reports are kept.
+Words that other tenants say as well are theirs (``bystanders``); the report does not tell that there are any. It names
+the tier, the place and the *number* of the needle, never the needle: reports are kept.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ import re
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from lamina.errors import InvalidInput
 from lamina.kernel.forgetting import Cache
+from lamina.kernel.governing.bystanders import held_by_others, occurrences
 from lamina.kernel.governing.exports import ExportRegister
 from lamina.store.base import Store
 from lamina.store.snapshot import index_folder
@@ -32,6 +34,7 @@ Probe = Callable[[str], tuple[float, float]]
 MARGIN = 0.05  # nats a token that an adapter may give to any text; a learned sentence gains 1 and more
 _BLOCK = 1 << 20
 _LONG = 24  # characters of a word whose middle is searched as well
+_PAGES = ("write-ahead log", "indexes")  # which repeat what rows say
 _SHORTEST = 4  # characters of a needle: anything shorter is found everywhere
 
 
@@ -63,9 +66,11 @@ def verify(
     caches: Sequence[Cache] = (),
     exports: ExportRegister | None = None,
     probes: Mapping[str, Probe] | None = None,
+    tenant: str | None = None,
 ) -> Report:
     """Search every tier for ``needles`` (texts, or raw bytes such as a vector) and for rows of ``ids``.
 
+    ``tenant``: whose they were; what live rows of others hold is then no trace (default: whoever holds it, it is one).
     ``probes``: adapter (or model) to a probe of it; each is asked about every needle that is text. Raises
     ``InvalidInput`` for a needle that is too short to mean anything.
     """
@@ -75,11 +80,16 @@ def verify(
     searched: Counter[str] = Counter()
     traces: list[Trace] = []
     forms = [_forms(needle) for needle in needles]
+    hits: list[tuple[str, str, dict[int, int]]] = []
     for tier, path in [*_files(store), *_exported(exports)]:
         for where, stream in _contents(path):
             size, found = _search(stream, forms)
             searched[tier] += size
-            traces += [Trace(tier, where, f"needle {number}") for number in found]
+            hits += [(tier, where, found)] if found else []
+    others = _others(store, tenant, forms) if hits and tenant is not None else [0] * len(forms)
+    for tier, where, found in hits:
+        known = [others[n] and (tier in _PAGES or count <= others[n]) for n, count in found.items()]
+        traces += [Trace(tier, where, f"needle {n}") for n, theirs in zip(found, known, strict=True) if not theirs]
     traces += _rows(store, ids, searched)
     for cache in caches:
         searched["caches"] += 1
@@ -111,6 +121,11 @@ def _learned(adapter: str, probe: Probe, needles: Sequence[str | bytes]) -> Iter
             with_it, control = probe(needle)
             if with_it - control > MARGIN:
                 yield Trace("adapters", adapter, f"needle {number}")
+
+
+def _others(store: Store, tenant: str, forms: Sequence[Sequence[bytes]]) -> list[int]:
+    path: Path | None = getattr(store, "path", None)
+    return [0] * len(forms) if path is None else held_by_others(path, tenant, forms)
 
 
 def _files(store: Store) -> Iterator[tuple[str, Path]]:
@@ -156,19 +171,20 @@ def _forms(needle: str | bytes) -> list[bytes]:
         return [needle.lower()]
     forms = {needle.encode(code) for code in ("utf-8", "utf-16-le", "utf-16-be")} | {json.dumps(needle)[1:-1].encode()}
     forms |= {word[8:_LONG].encode() for word in re.findall(r"\w+", needle.casefold()) if len(word) >= _LONG}
-    return [form.lower() for form in forms]
+    return sorted({form.lower() for form in forms})
 
 
-def _search(stream: BinaryIO, forms: Sequence[Collection[bytes]]) -> tuple[int, list[int]]:
-    """Bytes read, and the numbers of the needles found, whatever their case."""
+def _search(stream: BinaryIO, forms: Sequence[Sequence[bytes]]) -> tuple[int, dict[int, int]]:
+    """Bytes read, and by the numbers of the needles found, whatever their case, how often."""
     overlap = max((len(form) for some in forms for form in some), default=1) - 1
-    size, tail, found = 0, b"", set[int]()
+    size, tail, found = 0, b"", Counter[int]()
     try:
         while block := stream.read(_BLOCK):
             size += len(block)
             data = tail + block.lower()
-            found |= {n for n, some in enumerate(forms) if n not in found and any(form in data for form in some)}
+            for number, some in enumerate(forms):
+                found[number] += occurrences(data, some, after=len(tail))
             tail = data[-overlap:] if overlap else b""
     except (zlib.error, EOFError, zipfile.BadZipFile, gzip.BadGzipFile):
         pass  # not what its first bytes say: as raw bytes it is searched anyway
-    return size, sorted(found)
+    return size, {number: count for number, count in found.items() if count}

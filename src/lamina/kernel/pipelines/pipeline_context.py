@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from lamina.cube.cube import MemCube, Provenance, Scope, State, new_id, now
-from lamina.errors import Conflict, FrozenCube, InvalidInput, NotFound
+from lamina.errors import Conflict, FrozenCube, InvalidInput, NotFound, NotPermitted
 from lamina.kernel.governance import Principal, check, require
 from lamina.kernel.reading.calls import MemoryCall
 from lamina.kernel.reading.reader import MemReader
@@ -59,7 +59,8 @@ class Staged:
 class PipelineContext:
     """What a run works with and leaves behind.
 
-    ``principal`` acts (default: the owner that ``scope`` names); every read and write is checked for them. ``text`` is
+    ``principal`` acts (default: the owner that ``scope`` names), in its own tenant (``NotPermitted`` for another's);
+    every read and write is checked for them. ``text`` is
     the message, ``call`` what it asks (read by the step ``read``, or given). ``hits``, ``prompt``, ``events`` are what
     steps found; ``values`` is for steps of your own. ``origin`` is stamped on everything that is written.
     """
@@ -84,6 +85,10 @@ class PipelineContext:
     staged: list[Staged] = field(default_factory=list)
     _written: dict[str, MemCube] = field(default_factory=dict)
     _closed: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        if self.actor.tenant != self.scope.tenant:
+            raise NotPermitted(f"{self.actor.name}, tenant {self.actor.tenant!r}, may run nothing in {self.scope}")
 
     @property
     def actor(self) -> Principal:

@@ -23,10 +23,9 @@ DAY = 86_400 * 10**9  # nanoseconds
 
 
 class Tier(StrEnum):
-    """Where the form that a memory is used in lies. Its text is always there as well."""
+    """The form that a memory is used in. Its text is always there as well."""
 
     TEXT = "text"
-    DISK = "disk"  # a cache written out: read back instead of prefilled
     ACTIVATION = "activation"
     PARAMETER = "parameter"
 
@@ -40,6 +39,7 @@ class Reason(StrEnum):
     ACL = "ACL"
     MODEL = "MODEL"
     BUDGET = "BUDGET"
+    CONTEXT = "CONTEXT"
     TTL = "TTL"
     FORGET = "FORGET"
     PROBE_FAIL = "PROBE_FAIL"
@@ -57,6 +57,7 @@ _BECAUSE = {
     Reason.ACL: "who may read it changed",
     Reason.MODEL: "it belongs to another model",
     Reason.BUDGET: "its bytes are worth more to another memory",
+    Reason.CONTEXT: "the cache of its owner would fill too much of the model's context window",
     Reason.TTL: "it expired",
     Reason.FORGET: "it was forgotten",
     Reason.PROBE_FAIL: "the adapter did not know it when asked",
@@ -69,18 +70,17 @@ class Costs:
     """What a machine was measured to take, in seconds. Defaults: SmolLM2-135M, float32, one core.
 
     ``prefill`` a token read into a cache; ``attend`` what one more cached token adds to each generated token;
-    ``generated`` tokens a call writes; ``load`` a cached token read back from disk. ``bundled``: cubes share one
-    prefix, so that removing one prefills all after it; False for caches that can be taken out alone.
+    ``generated`` tokens a call writes. ``bundled``: cubes share one prefix, so that removing one prefills all after
+    it; False for caches that can be taken out alone.
     """
 
     prefill: float = 3.3e-3
     attend: float = 9e-6
     generated: int = 32
-    load: float = 5e-5
     bundled: bool = True
 
     def __post_init__(self) -> None:
-        if not (self.prefill > 0 and self.attend >= 0 and self.generated >= 0 and self.load >= 0):
+        if not (self.prefill > 0 and self.attend >= 0 and self.generated >= 0):
             raise InvalidInput(f"{self}: prefill must be positive and no other cost negative; measure them again")
 
     @property
@@ -99,7 +99,6 @@ class Budgets:
     """What all resident activations may take, and what a single bundle may take of the context window."""
 
     activation_bytes: int
-    disk_bytes: int = 0
     context_tokens: int | None = None  # None: no limit of its own
 
 
@@ -127,6 +126,7 @@ class CubeStats:
     allowed: tuple[str, ...] = ("text", "activation", "parameter")
     usable: bool = True  # in state active or frozen, and free of open conflicts
     sensitive: bool = False
+    content: str = ""  # digest of what this version says: versions that say the same differ in their state alone
     pinned: bool = False
     tier: Tier = Tier.TEXT
     resident_since: int = 0

@@ -6,7 +6,8 @@ topics); the chance that a memory is used in the next call is, pooled over the c
 
     sum over cues of (uses of the memory in the call after the cue) / sum over cues of (calls after the cue + 1)
 
-Counts fade like heat. The one in the denominator keeps a cue seen once from being certain.
+Counts fade like heat. The one in the denominator keeps a cue seen once from being certain. Of too many, the warmest
+half is kept, so that what is known of a conversation of years takes no more than of one of weeks.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from collections.abc import Sequence
 
 from lamina.errors import InvalidInput
 from lamina.kernel.tiering.heat import Heat
+
+_CUES = 2048  # kept at most
+_AFTER = 256  # memories kept at most after each: a chance of 2 % leaves room for 50
 
 
 class CoUsePredictor:
@@ -41,6 +45,11 @@ class CoUsePredictor:
             after = self._after.setdefault(cue, {})
             for id in used:
                 after[id] = after.get(id, self._cold).touched(now)
+            if len(after) > _AFTER:
+                self._after[cue] = _warmest(after, _AFTER // 2, now)
+        if len(self._calls) > _CUES:
+            self._calls = _warmest(self._calls, _CUES // 2, now)
+            self._after = {cue: self._after[cue] for cue in self._calls}
         self._recent.append((*here, *used))
 
     def forget(self, id: str) -> None:
@@ -62,3 +71,8 @@ class CoUsePredictor:
             for id, heat in self._after[cue].items():
                 uses[id] = uses.get(id, 0.0) + heat.at(now)
         return {id: count / calls for id, count in uses.items() if count / calls >= self._least}
+
+
+def _warmest(heats: dict[str, Heat], count: int, now: int) -> dict[str, Heat]:
+    kept = sorted(heats, key=lambda name: (-heats[name].at(now), name))[:count]
+    return {name: heats[name] for name in kept}

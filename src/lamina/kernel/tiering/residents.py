@@ -8,14 +8,17 @@ anything is read, so resident bytes never exceed the budget, not even while a bu
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from urllib.parse import quote
 
 from lamina.activation.eligibility import layout
 from lamina.activation.prefix import Bundle, Member, render, shadow
 from lamina.cube.cube import Header, MemCube, Scope, State
 from lamina.errors import BudgetError
+from lamina.kernel.governance import Deny, Form, may_take
+from lamina.kernel.lifecycle import Read, still_says
 from lamina.llm.causal import CausalLM
 
 SERVED = (State.GENERATED, State.ACTIVE, State.FROZEN)
@@ -33,22 +36,27 @@ def bundle_name(scope: Scope) -> str:
     return "/".join("*" if part is None else quote(part, safe="") for part in (scope.tenant, scope.user, scope.agent))
 
 
-def is_current(version: int, newest: MemCube | None, now: float, form: str = "activation") -> bool:
-    """Whether a form made of ``version`` of a memory may still be served at ``now`` (seconds since 1970): that version
-    is the newest, open, in use, not expired, and may take the form."""
-    if newest is None:
+def is_current(version: int, newest: MemCube | None, now: float, form: Form = "activation", *, read: Read) -> bool:
+    """Whether a form made of ``version`` of a memory may still be served at ``now`` (seconds since 1970): the
+    ``newest`` version, which may differ in its state, says the same, is in use, and may take the form."""
+    if newest is None or refused(newest.header, form, now):
         return False
-    header: Header = newest.header
-    expired = header.expires is not None and header.expires.timestamp() <= now
-    served = header.state in SERVED and header.superseded is None and not expired
-    return served and header.version == version and form in header.access
+    return still_says(newest, version, read)
+
+
+def refused(header: Header, form: Form, now: float) -> str:
+    """Why a memory may not be served in a form at ``now``; empty if it may."""
+    if header.state not in SERVED:
+        return f"it is {header.state}"
+    verdict = may_take(header, form, datetime.fromtimestamp(now, UTC))
+    return verdict.reason if isinstance(verdict, Deny) else ""
 
 
 class Residents:
     """Bundles by name. Thread-safe; a bundle handed out stays whole for whoever answers with it."""
 
-    def __init__(self, lm: CausalLM, budget: int, *, read: Callable[[str], MemCube | None]) -> None:
-        """``budget`` in bytes; ``read`` gives the newest version of a memory."""
+    def __init__(self, lm: CausalLM, budget: int, *, read: Read) -> None:
+        """``budget`` in bytes; ``read`` is ``Store.get``."""
         self._lm = lm
         self._read = read
         self._lock = threading.RLock()
@@ -89,7 +97,11 @@ class Residents:
         bundle = self.get(name)
         if bundle is None:
             return None, []
-        stale = [member.id for member in bundle.members if not is_current(member.version, self._read(member.id), now)]
+        stale = [
+            member.id
+            for member in bundle.members
+            if not is_current(member.version, self._read(member.id), now, read=self._read)
+        ]
         if stale:
             return None, stale
         with self._lm.lock:  # not in the middle of an answer that wears an adapter

@@ -19,11 +19,12 @@ from lamina.cube.cube import MemCube, Scope
 from lamina.cube.cube import now as utc_now
 from lamina.errors import BudgetError, InvalidInput, LaminaError, NotFound
 from lamina.kernel.migration import ACTOR, Migration, Migrator
-from lamina.kernel.tiering import explaining, saved
+from lamina.kernel.rhythms.upkeep_log import UpkeepLog
+from lamina.kernel.tiering import explaining, pins, saved, settling
 from lamina.kernel.tiering.account import Account
-from lamina.kernel.tiering.decisions import DAY, Budgets, Decision, Policy, Reason, Tier, decision
+from lamina.kernel.tiering.decisions import DAY, MANDATORY, Budgets, Decision, Policy, Reason, Tier, decision
 from lamina.kernel.tiering.explaining import Explanation
-from lamina.kernel.tiering.residents import Residents, bundle_name, is_current, shared_scope
+from lamina.kernel.tiering.residents import Residents, bundle_name, is_current, refused, shared_scope
 from lamina.kernel.tiering.worn import Worn, WornAdapters
 from lamina.llm.causal import CausalLM
 from lamina.store.base import Store
@@ -40,16 +41,25 @@ class Tiers:
     name = "tiers"
 
     def __init__(
-        self, store: Store, lm: CausalLM, migrator: Migrator, *, budget: int, policy: Policy, clock: Callable[[], int]
+        self,
+        store: Store,
+        lm: CausalLM,
+        migrator: Migrator,
+        *,
+        budget: int,
+        policy: Policy,
+        clock: Callable[[], int],
+        uses: UpkeepLog | None = None,
     ) -> None:
         self.store, self.lm, self.migrator, self.policy = store, lm, migrator, policy
         self.residents = Residents(lm, budget, read=store.get)
         self._worn = WornAdapters(migrator, read=store.get)
         self._clock = clock
-        self._account = Account(lm)
+        self._account = Account(lm, uses)
         self._ledger = self._account.ledger
         self._retry: dict[str, tuple[int, int]] = {}  # bundle -> no lesson before, and how long it waited
         self._restored: set[Scope] = set()
+        self._window = lm.limit // _CONTEXT_SHARE  # tokens
         self._lock = threading.RLock()
 
     # -- what chat asks --------------------------------------------------------------------------
@@ -79,26 +89,27 @@ class Tiers:
         """Keep the bundle of a scope in the store, for the next process; the memory it became."""
         scope = shared_scope(scope)
         with self._lock:
-            bundle = self.bundle(scope)
-            pinned = [id for id, stats in self._ledger.cubes.items() if stats.pinned]
-            return saved.save(self.store, scope, bundle, pinned)
+            return saved.save(self.store, scope, self.bundle(scope))
 
     def called(self, scope: Scope, used: Sequence[MemCube], found: Sequence[MemCube], session: str = "") -> None:
         """A model call used ``used``; ``found`` were retrieved as well. ``session``: by default, the day."""
         now, name = self._clock(), bundle_name(scope)
-        with self._lock:
+        with self._lock:  # so that what is forgotten meanwhile is either not entered, or taken out again
+            used, found = (list(filter(self._there, cubes)) for cubes in (used, found))
             self._account.called(now, name, used, found, session or f"day {now // DAY}")
 
     # -- moves -----------------------------------------------------------------------------------
 
-    def tick(self) -> list[Decision]:
+    def tick(self, permits: Callable[[str], bool] = lambda _: True) -> list[Decision]:
         """Look at what changed, ask the policy, and do it: the moves that were made, and those into adapters, which
-        are left to ``consolidate``."""
+        are left to ``consolidate``. ``permits`` says of an id whether it may be moved for use; what is stale or
+        forbidden goes whoever asks."""
         now = self._clock()
         with self._lock:
-            self._sweep(now)
-            budgets = Budgets(self.residents.room, context_tokens=self.lm.limit // _CONTEXT_SHARE)
+            settling.sweep(self._ledger, self.residents, self._worn, now, read=self.store.get)
+            budgets = Budgets(self.residents.room, context_tokens=self._window)
             decided = self.policy.decide(self._account.forecast(now), budgets, now)
+            decided = [one for one in decided if one.reason in MANDATORY or permits(one.cube)]
             moves: dict[str, list[Decision]] = {}
             for one in decided:
                 if one.target is not Tier.PARAMETER:
@@ -109,7 +120,7 @@ class Tiers:
                 for name in sorted(moves, key=growing.__contains__)
                 for one in self._carry_out(name, moves[name], now)
             ]  # those that only lose members first: they make room
-            return done + [one for one in decided if one.target is Tier.PARAMETER]
+            return done + [one for one in decided if one.target is Tier.PARAMETER and self._teachable(one, now)]
 
     def consolidate(self, decisions: Sequence[Decision], *, seed: int = 0) -> list[Migration]:
         """Teach adapters what ``tick`` decided should become parameters, one group for each scope. What was refused is
@@ -128,25 +139,24 @@ class Tiers:
     def promote(self, ids: Sequence[str], to: Tier) -> Migration | None:
         """Move memories up by hand: into the bundle of their scope (and hold them there), or into an adapter. Raises
         ``BudgetError`` and ``InvalidInput``, and moves nothing of that scope then."""
+        ids = list(dict.fromkeys(ids))
         if to is Tier.PARAMETER:
             return self.learn(ids)
         if to is not Tier.ACTIVATION:
             raise InvalidInput(f"to={to!r}: promote to activation or parameter; demote() goes to text")
         now = self._clock()
         with self._lock:
-            moves: dict[str, list[Decision]] = {}
-            for cube in self._open(ids):
-                if not is_current(cube.header.version, cube, now / _SECOND):
-                    raise InvalidInput(
-                        f"memory {cube.id} is {cube.header.state}, expires {cube.header.expires}, may take the forms"
-                        f" {list(cube.header.access)}: it cannot be served from a cache"
-                    )
-                if (stats := self._account.know(cube, now)).tier is not Tier.ACTIVATION:
-                    moves.setdefault(stats.bundle, []).append(decision(stats, Tier.ACTIVATION, Reason.PIN, now))
-            for name, wanted in moves.items():
-                self._carry_out(name, wanted, now, strict=True)
-            for id in ids:
-                self._ledger.pinned(id)
+            cubes = self._open(ids)
+            scopes = dict.fromkeys(shared_scope(cube.header.scope) for cube in cubes)
+            for scope in scopes:
+                self._restore(scope)
+            for cube in cubes:
+                if why := refused(cube.header, "activation", now / _SECOND):
+                    raise InvalidInput(f"memory {cube.id} cannot be served from a cache: {why}")
+                self._account.know(cube, now)
+            for scope in scopes:
+                mine = [cube.id for cube in cubes if shared_scope(cube.header.scope) == scope]
+                self._hold(scope, mine, now)
         return None
 
     def learn(self, ids: Sequence[str], *, seed: int = 0) -> Migration:
@@ -155,6 +165,7 @@ class Tiers:
         if migration.cube is not None:
             now, name = self._clock(), bundle_name(migration.cube.header.scope)
             with self._lock:
+                self._restore(shared_scope(migration.cube.header.scope))
                 texts = self._texts(id for id, _ in migration.parents)
                 self._drop(name, [cube.id for cube in texts])
                 self.wear(migration.cube)
@@ -172,17 +183,22 @@ class Tiers:
         """Back to text, by hand; nothing is lost. Adapters that hold one of them are ended."""
         now = self._clock()
         with self._lock:
+            adapters: dict[str, None] = {}
             for cube in self._open(ids):
-                self._restore(shared_scope(cube.header.scope))
-                self._account.know(cube, now)
-                self._ledger.pinned(cube.id, False)
-                stats = self._ledger[cube.id]
+                scope = shared_scope(cube.header.scope)
+                self._restore(scope)
+                stats = self._account.know(cube, now)
+                if stats.pinned:
+                    pins.note(self.store, scope, [cube.id], pinned=False)
+                    self._ledger.pinned(cube.id, False)
                 if stats.tier is not Tier.TEXT:
                     self._carry_out(stats.bundle, [decision(stats, Tier.TEXT, Reason.PIN, now)], now)
-            off = self._take_off(ids, now)
+                taught = saved.adapters(self.store, scope)  # those of other models as well
+                adapters |= {one.id: None for one in taught if cube.id in dict(one.header.lineage.derived_from)}
+            self._take_off(ids, now)
             with self.store.transaction() as tx:
-                for worn in off:
-                    tx.close(worn.id, at=utc_now(), actor=ACTOR, reason="a memory in it was demoted by hand")
+                for id in adapters:
+                    tx.close(id, at=utc_now(), actor=ACTOR, reason="a memory in it was demoted by hand")
 
     def explain(self, id: str, *, last: int = 10) -> Explanation:
         """Why a memory is where it is. Raises ``NotFound``."""
@@ -205,7 +221,7 @@ class Tiers:
             self._take_off(ids, now)
             for id in ids:
                 self._account.forget(id, now)
-            self._settle(now)
+            settling.settle(self._ledger, self.residents, self._worn, now)
 
     def holding(self, ids: Sequence[str]) -> list[str]:
         """Which of ``ids`` something here was made of."""
@@ -222,6 +238,7 @@ class Tiers:
             if scope in self._restored:
                 return
             self._restored.add(scope)
+            self._account.restore(bundle_name(scope))
             now = self._clock()
             for cube in saved.adapters(self.store, scope):
                 try:
@@ -232,26 +249,39 @@ class Tiers:
                 for text in self._texts(worn.parents):
                     self._account.know(text, now)
                     self._ledger.moved(now, text.id, Tier.PARAMETER)
-            found = saved.load(self.store, self.lm, scope)
-            if found is not None and self.residents.adopt(bundle_name(scope), found[0]):
-                for text in self._texts(member.id for member in found[0].members):
+            for text in pins.held(self.store, scope):
+                self._account.know(text, now)
+                self._ledger.pinned(text.id)
+            name, found = bundle_name(scope), saved.load(self.store, self.lm, scope)
+            if found is not None and self.residents.adopt(name, found):
+                for text in self._texts(member.id for member in found.members):
                     self._account.know(text, now)
-                    self._ledger.pinned(text.id, text.id in found[1])
-                self._settle(now)
+                settling.settle(self._ledger, self.residents, self._worn, now)
+                if changed := self.residents.valid(name, now / _SECOND)[1]:
+                    self._drop(name, changed)
 
-    def _sweep(self, now: int) -> None:
-        """Tell the ledger which cached or worn memories may not be served any more, and why."""
-        at = now / _SECOND
-        for members in self.residents.all().values():
-            for member in members:
-                cube = self.store.get(member.id)
-                if member.id in self._ledger and not is_current(member.version, cube, at):
-                    self._ledger.invalidated(member.id, _why(cube, now))
-        for one in self._worn.all():
-            if not self._worn.whole(one, at):
-                for id in one.parents:
-                    if id in self._ledger and self._ledger[id].tier is Tier.PARAMETER:
-                        self._ledger.invalidated(id, _why(self.store.get(id), now, "parameter"))
+    def _hold(self, scope: Scope, ids: Sequence[str], now: int) -> None:
+        """Take memories of one scope into its bundle, pinned; and, while there is room, those that are pinned already
+        and lost their place when another one changed."""
+        name = bundle_name(scope)
+        coming = [stats for id in ids if (stats := self._ledger[id]).tier is not Tier.ACTIVATION]
+        tokens = sum(one.tokens for one in coming) + sum(
+            self._ledger[member.id].tokens for member in self.residents.members(name) if member.id in self._ledger
+        )
+        if coming and tokens > self._window:
+            raise BudgetError(
+                f"the cache of {name!r} would take {tokens} tokens; it may fill {self._window} of the {self.lm.limit} "
+                f"that {self.lm.name} reads (one part in {_CONTEXT_SHARE}): promote fewer, or demote some"
+            )
+        self._carry_out(name, [decision(one, Tier.ACTIVATION, Reason.PIN, now) for one in coming], now, strict=True)
+        pins.note(self.store, scope, [id for id in ids if not self._ledger[id].pinned], pinned=True)
+        for id in ids:
+            self._ledger.pinned(id)
+        for one in list(self._ledger.cubes.values()):
+            waits = one.bundle == name and one.pinned and one.tier is Tier.TEXT
+            if waits and tokens + one.tokens <= self._window:
+                self._carry_out(name, [decision(one, Tier.ACTIVATION, Reason.PIN, now)], now)
+                tokens += one.tokens
 
     def _carry_out(self, name: str, decisions: Sequence[Decision], now: int, *, strict: bool = False) -> list[Decision]:
         """The moves of one bundle at one reading; those that were made. What there is no room for, the least wanted
@@ -261,7 +291,7 @@ class Tiers:
         coming = []
         for one in decisions:
             cube = self.store.get(one.cube) if one.target is Tier.ACTIVATION and one.cube not in here else None
-            if cube is not None and is_current(cube.header.version, cube, now / _SECOND):
+            if cube is not None and is_current(cube.header.version, cube, now / _SECOND, read=self.store.get):
                 coming.append((one, _member(cube)))
         while True:
             try:
@@ -273,10 +303,10 @@ class Tiers:
                 coming.pop()
         came = {one.cube for one, _ in coming}
         done = [one for one in decisions if one.target is not Tier.ACTIVATION or one.cube in came]
-        self._log(done)
+        settling.log(self.store, done)
         for one in done:
             self._ledger.moved(now, one.cube, one.target)
-        self._settle(now)
+        settling.settle(self._ledger, self.residents, self._worn, now)
         return done
 
     def _drop(self, name: str, ids: Sequence[str]) -> None:
@@ -285,28 +315,10 @@ class Tiers:
         with self._lock:
             here = {member.id for member in self.residents.members(name)}
             gone = [self._ledger[id] for id in ids if id in here and id in self._ledger]
-            why = {one.id: _why(self.store.get(one.id), now) for one in gone}
+            why = {one.id: settling.why(self.store.get(one.id), now) for one in gone}
             self.residents.revise(name, drop=[id for id in ids if id in here])
-            self._log([decision(one, Tier.TEXT, why[one.id], now) for one in gone])
-            self._settle(now)
-
-    def _settle(self, now: int) -> None:
-        """The ledger's tiers and places, as the bundles and adapters are; a memory that is in none is text, and an
-        adapter none of whose memories is used as weights any more is taken off."""
-        placed = {member.id: place for members in self.residents.all().values() for place, member in enumerate(members)}
-        for id, stats in list(self._ledger.cubes.items()):
-            if id in placed:
-                self._ledger.moved(now, id, Tier.ACTIVATION, placed[id])
-            elif stats.tier is Tier.ACTIVATION:
-                self._ledger.moved(now, id, Tier.TEXT)
-        known = self._ledger.cubes
-        idle = [
-            one.id
-            for one in self._worn.all()
-            if not any(id in known and known[id].tier is Tier.PARAMETER for id in one.parents)
-        ]
-        if idle:
-            self._worn.take_off(idle)
+            settling.log(self.store, [decision(one, Tier.TEXT, why[one.id], now) for one in gone])
+            settling.settle(self._ledger, self.residents, self._worn, now)
 
     def _take_off(self, ids: Sequence[str], now: int) -> list[Worn]:
         """Serve no adapter that is one of ``ids`` or was made of one; what they knew is text again."""
@@ -316,13 +328,17 @@ class Tiers:
                 self._ledger.moved(now, id, Tier.TEXT)
         return off
 
-    def _log(self, decisions: Sequence[Decision]) -> None:
-        with self.store.transaction() as tx:
-            for one in decisions:
-                if tx.newest(one.cube) is not None:
-                    action = "demote" if one.target is Tier.TEXT else "promote"
-                    details = {"sentence": one.sentence().partition(" ")[2], "heat": round(one.heat, 4)}
-                    tx.note(one.cube, action=action, actor=ACTOR, reason=str(one.reason), details=details)
+    def _there(self, cube: MemCube) -> bool:
+        return self.store.get(cube.id) is not None
+
+    def _teachable(self, one: Decision, now: int) -> bool:
+        """Whether a memory is what was decided on, and may be taught; if not, the account learns what it is."""
+        cube = self.store.get(one.cube)
+        if is_current(one.version, cube, now / _SECOND, "parameter", read=self.store.get):
+            return True
+        if cube is not None:
+            self._account.know(cube, now)
+        return False
 
     def _texts(self, ids: Iterable[str]) -> list[MemCube]:
         return [cube for id in ids if (cube := self.store.get(id)) is not None]
@@ -336,12 +352,3 @@ class Tiers:
 
 def _member(cube: MemCube) -> Member:
     return Member(cube.id, cube.header.version, cube.text, cube.header.recorded.timestamp())
-
-
-def _why(cube: MemCube | None, now: int, form: str = "activation") -> Reason:
-    if cube is None:
-        return Reason.FORGET
-    expires = cube.header.expires
-    if expires is not None and expires.timestamp() * _SECOND <= now:
-        return Reason.TTL
-    return Reason.ACL if form not in cube.header.access else Reason.STALE_PARENT

@@ -86,6 +86,21 @@ class UsageLedger:
             )
         )
 
+    def described(self, cube: CubeStats) -> None:
+        """What the newest version of a memory is and may become; its use and its place stay."""
+        known = self[cube.id]
+        self._put(
+            replace(
+                known,
+                version=cube.version,
+                content=cube.content,
+                semantic_type=cube.semantic_type,
+                allowed=cube.allowed,
+                usable=cube.usable,
+                sensitive=cube.sensitive,
+            )
+        )
+
     def invalidated(self, id: str, reason: Reason) -> None:
         """The cached or trained form may no longer be used. ``FORGET`` also ends the memory here once it is moved."""
         cube = self[id]
@@ -108,10 +123,11 @@ class UsageLedger:
     def moved(self, now: int, id: str, tier: Tier, place: int | None = None) -> None:
         """The form it has now, and its place if it is cached in a bundle. A move settles what was invalid."""
         cube = self[id]
+        forgotten = cube.invalid is Reason.FORGET
         if tier is not cube.tier:
             cube = replace(cube, resident_since=now, invalid=None)
         self._put(replace(cube, tier=tier, place=place))
-        if tier is Tier.TEXT and not cube.usable:
+        if tier is Tier.TEXT and forgotten:
             self._drop(id)
 
     def stats(self, now: int) -> Stats:

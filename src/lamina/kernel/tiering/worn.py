@@ -7,10 +7,11 @@ was superseded, expired or was withdrawn from weights, and the adapter is refuse
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lamina.cube.cube import MemCube
+from lamina.kernel.lifecycle import Read
 from lamina.kernel.migration import Migrator
 from lamina.kernel.tiering.residents import bundle_name, is_current
 
@@ -27,8 +28,8 @@ class Worn:
 class WornAdapters:
     """Adapters by the bundle name of their scope. Not thread-safe: ``Tiers`` holds its lock."""
 
-    def __init__(self, migrator: Migrator, *, read: Callable[[str], MemCube | None]) -> None:
-        """``read`` gives the newest version of a memory."""
+    def __init__(self, migrator: Migrator, *, read: Read) -> None:
+        """``read`` is ``Store.get``."""
         self._migrator = migrator
         self._read = read
         self._served: dict[str, list[Worn]] = {}
@@ -48,7 +49,8 @@ class WornAdapters:
 
     def whole(self, one: Worn, now: float) -> bool:
         """Whether all it was made from may still be served so."""
-        return all(is_current(version, self._read(id), now, "parameter") for id, version in one.parents.items())
+        known = one.parents.items()
+        return all(is_current(version, self._read(id), now, "parameter", read=self._read) for id, version in known)
 
     def all(self) -> list[Worn]:
         """Every adapter in use."""

@@ -1,4 +1,4 @@
-"""The JSON that a pydantic model allows, as a machine that reads it character by character.
+"""The JSON that a schema allows, as a machine that reads it character by character.
 
 What a constrained decoder needs: after this much text, may *this* piece follow, and may the text end here? The JSON
 schema is compiled into a non-deterministic automaton (Thompson's construction) whose set of current states answers
@@ -21,15 +21,16 @@ _Test = Callable[[str], bool]
 
 
 class Grammar:
-    """The language of ``form``. ``start`` and ``advance`` give sets of states; the empty set means refused."""
+    """The language of a schema. ``start`` and ``advance`` give sets of states; the empty set means refused."""
 
-    def __init__(self, form: type[BaseModel]) -> None:
-        """Raises ``InvalidInput`` for a schema with anything but objects, arrays, strings, integers, booleans,
-        nulls, constants and unions of these."""
+    def __init__(self, form: type[BaseModel] | Mapping[str, Any]) -> None:
+        """Raises ``InvalidInput`` for a schema with anything but objects, arrays (of any or of one length), strings,
+        integers, booleans, nulls, constants and unions of these. A string with a ``minLength`` begins with no space.
+        """
         self._steps: list[list[tuple[_Test, int]]] = []
         self._jumps: list[list[int]] = []
         self._known: dict[tuple[States, str], States] = {}
-        schema = form.model_json_schema()
+        schema = form if isinstance(form, Mapping) else form.model_json_schema()
         self._definitions: Mapping[str, Any] = schema.get("$defs", {})
         first = self._state()
         self._end = self._value(first, schema)
@@ -98,9 +99,9 @@ class Grammar:
             case "object" if "properties" in schema:
                 return self._object(at, schema["properties"])
             case "array":
-                return self._array(at, schema["items"])
+                return self._array(at, schema["items"], schema.get("minItems"), schema.get("maxItems"))
             case "string":
-                return self._string(at)
+                return self._string(at, may_be_empty="minLength" not in schema)
             case "integer":
                 return self._integer(at)
             case "boolean":
@@ -117,15 +118,23 @@ class Grammar:
             at = self._value(self._text(at, f"{', ' if number else ''}{json.dumps(name)}: "), schema)
         return self._text(at, "}")
 
-    def _array(self, at: int, items: Mapping[str, Any]) -> int:
+    def _array(self, at: int, items: Mapping[str, Any], least: int | None, most: int | None) -> int:
+        if least is not None and least == most:
+            at = self._text(at, "[")
+            for number in range(least):
+                at = self._value(self._text(at, ", " if number else ""), items)
+            return self._text(at, "]")
         opened = self._text(at, "[")
         item = self._join([opened])
         done = self._value(item, items)
         self._jumps[self._text(done, ", ")].append(item)
         return self._text(self._join([opened, done]), "]")
 
-    def _string(self, at: int) -> int:
-        inside = self._join([self._text(at, '"')])
+    def _string(self, at: int, *, may_be_empty: bool) -> int:
+        opened = self._text(at, '"')
+        if not may_be_empty:
+            opened = self._character(opened, lambda c: c not in '"\\' and c > " " and c != "\ufffd")
+        inside = self._join([opened])
         self._steps[inside].append((lambda c: c not in '"\\' and c >= " " and c != "\ufffd", inside))
         escape = self._text(inside, "\\")
         self._jumps[self._character(escape, '"\\/bfnrt'.__contains__)].append(inside)

@@ -13,6 +13,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from datetime import date
+from typing import Any
 
 from pydantic import BaseModel, RootModel, ValidationError
 
@@ -96,6 +97,27 @@ def written(output: Output) -> str:
         rows = [{"event": o.event, "id": o.id, "text": o.text} for o in output if isinstance(o, MemoryOp)]
         return json.dumps(rows, ensure_ascii=False)
     return json.dumps({"facts": list(output)}, ensure_ascii=False)
+
+
+def schema(request: Request) -> dict[str, Any]:
+    """The JSON schema of the answers that ``request`` allows: what fits it can be executed, if it is not cut off.
+
+    Narrower than the forms: one operation a fact, of memories that were shown. ``{}`` for an answer in plain words.
+    """
+    if isinstance(request, Inquiry):
+        return {}
+    if isinstance(request, Exchange):
+        return Facts.model_json_schema()
+    nothing, text = {"type": "null"}, {"type": "string", "minLength": 1}
+    places = [{"enum": list(range(len(request.memories)))}] if request.memories else []
+    kinds: list[tuple[Event, Any, Any]] = [("ADD", nothing, text), ("NONE", {"anyOf": [nothing, *places]}, nothing)]
+    kinds += [kind for place in places for kind in (("UPDATE", place, text), ("DELETE", place, nothing))]
+    rows = [
+        {"type": "object", "properties": {"event": {"const": event}, "id": id, "text": said}}
+        for event, id, said in kinds
+    ]
+    count = len(request.facts)
+    return {"type": "array", "items": {"anyOf": rows}, "minItems": count, "maxItems": count}
 
 
 def read(request: Request, text: str) -> Output:

@@ -1,7 +1,7 @@
 """Experts at work: each request goes to the adapter of its operation; a reply that is none fails in the open.
 
 A reply is decoded freely first. If it is not the asked JSON, or names a memory that was not shown, it is decoded once
-more within the grammar of its form; if that is no answer either (a wrong place, cut off, empty), the operation has
+more within the grammar of what the request allows; if that is no answer either (it is cut off), the operation has
 failed: the caller gets ``OperationFailed`` with the prompt and both replies, and the journal keeps them verbatim. No
 rule answers in the expert's stead.
 """
@@ -13,7 +13,6 @@ import threading
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from lamina.errors import LLMError
@@ -32,7 +31,7 @@ from lamina.parameter.experts.operations import (
     Revision,
     op_of,
 )
-from lamina.parameter.experts.prompts import FORMS, messages, read
+from lamina.parameter.experts.prompts import messages, read, schema
 
 MAX_TOKENS: dict[Op, int] = {"extract": 160, "update": 160, "generate": 32}
 BATCH = 32  # prompts decoded together
@@ -92,6 +91,12 @@ class OperationExperts:
         self._journal = journal
         self._journal_lock = threading.Lock()
         self._decoder = GreedyDecoder(lm)
+        self._grammars: dict[str, Grammar] = {}  # by schema: one, and one a number of memories and facts
+
+    @property
+    def model(self) -> str:
+        """The base."""
+        return self.lm.name
 
     def use(self, op: Op) -> AbstractContextManager[None]:
         """The model with the expert of ``op`` on; other threads wait, and find the base afterwards."""
@@ -132,9 +137,13 @@ class OperationExperts:
     def _attempt(self, op: Op, requests: Mapping[int, Request]) -> dict[int, Attempt]:
         free = self._replies(op, requests, None)
         done = {place: _judged(request, (free[place],)) for place, request in requests.items()}
-        again = {place: requests[place] for place, each in done.items() if each.output is None and op in self._grammars}
-        for place, reply in self._replies(op, again, self._grammars.get(op)).items():
-            done[place] = _judged(requests[place], (free[place], reply))
+        again: dict[str, dict[int, Request]] = {}
+        for place, request in requests.items():
+            if done[place].output is None and (form := schema(request)):
+                again.setdefault(json.dumps(form), {})[place] = request
+        for form_json, group in again.items():
+            for place, reply in self._replies(op, group, self._grammar(form_json)).items():
+                done[place] = _judged(group[place], (free[place], reply))
         return done
 
     def _replies(self, op: Op, requests: Mapping[int, Request], grammar: Grammar | None) -> dict[int, str]:
@@ -148,9 +157,10 @@ class OperationExperts:
             said |= {row: lm.decode(reply) for row, reply in zip(rows, ids, strict=True)}
         return said
 
-    @cached_property
-    def _grammars(self) -> dict[Op, Grammar]:
-        return {op: Grammar(form) for op, form in FORMS.items()}
+    def _grammar(self, form_json: str) -> Grammar:
+        if form_json not in self._grammars:
+            self._grammars[form_json] = Grammar(json.loads(form_json))
+        return self._grammars[form_json]
 
     def _write(self, failed: Sequence[Attempt]) -> None:
         if self._journal is None or not failed:

@@ -34,17 +34,23 @@ from lamina.parameter.experts.traces import Trace
 if TYPE_CHECKING:
     from torch import Tensor
 
+Tell = Callable[[int, int, float], None]  # steps done, steps in all, loss (nats a target token)
+
 _WINDOW = 8  # batches among which traces are sorted by length, so that little is padding
 _TOLERANCE = 1e-4  # of a hidden state, between the whole model and its two halves
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How to learn. ``limit`` is in tokens of prompt and target; longer traces are left out and counted."""
+    """How to learn. ``limit`` is in tokens of prompt and target; longer traces are left out and counted.
+
+    ``steps`` are taken in as many epochs as they need; ``epochs`` counts where it is ``None``.
+    """
 
     lr: float = 2e-4
     batch: int = 16
     epochs: int = 3
+    steps: int | None = None
     warmup: float = 0.05
     dropout: float = 0.05
     limit: int = 512
@@ -52,8 +58,9 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.lr <= 0 or self.batch < 1 or self.epochs < 1 or not 0 <= self.warmup < 1:
-            raise InvalidInput(f"{self!r}: lr, batch and epochs must be positive, and warmup in [0, 1)")
+        counts = self.batch, self.epochs, 1 if self.steps is None else self.steps
+        if self.lr <= 0 or min(counts) < 1 or not 0 <= self.warmup < 1:
+            raise InvalidInput(f"{self!r}: lr, batch, epochs and steps must be positive, and warmup in [0, 1)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +148,10 @@ def fit(
     states: LowerStates | None = None,
     budget_s: float | None = None,
     metric: Callable[[], float] | None = None,
+    tell: Tell | None = None,
 ) -> Progress:
-    """Train ``lora`` in place on ``lessons``. ``metric`` (higher is better) is taken after each epoch.
+    """Train ``lora`` in place on ``lessons``. ``metric`` (higher is better) is taken after each epoch; ``tell`` is
+    told of every step.
 
     ``states`` may be shared between calls; with ``recipe.cache_below`` alone one is made. ``budget_s`` ends training
     in the middle of an epoch; the schedule then does not reach its end. Raises ``InvalidInput`` if no lesson fits
@@ -159,12 +168,12 @@ def fit(
         states = LowerStates(lm, recipe.cache_below, batch=recipe.batch)
     if states is not None:
         _check_cut(lm, lora, states)
-        states.of(usable)  # before any adapter is on
+        states.of(usable[:1])  # checked before any adapter is on; the others when they are met
     best = -math.inf
     kept: list[Tensor] = []
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        for epoch in _epochs(lm, lora, usable, recipe, states, progress, deadline):
+        for epoch in _epochs(lm, lora, usable, recipe, states, progress, deadline, tell):
             value = metric() if metric is not None else math.inf
             progress.metrics += [value] if metric is not None else []
             if metric is None or value > best:
@@ -185,17 +194,19 @@ def _epochs(
     states: LowerStates | None,
     progress: Progress,
     deadline: float,
+    tell: Tell | None,
 ) -> Iterator[int]:
     """Train one epoch a turn; yields its number, from 1."""
     torch = require("torch", "training")
     random = np.random.default_rng(recipe.seed)
-    steps = recipe.epochs * math.ceil(len(lessons) / recipe.batch)
+    rounds = math.ceil(len(lessons) / recipe.batch)  # an epoch
+    steps = recipe.epochs * rounds if recipe.steps is None else recipe.steps
     optimizer = torch.optim.AdamW(lora.parameters, lr=recipe.lr, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _cosine(step, steps, recipe.warmup))
-    for epoch in range(1, recipe.epochs + 1):
+    for epoch in range(1, math.ceil(steps / rounds) + 1):
         with learning(lm, lora, dropout=recipe.dropout):
             for rows in _batches(lessons, recipe.batch, random):
-                if time.perf_counter() > deadline:
+                if time.perf_counter() > deadline or len(progress.losses) == steps:
                     break
                 value: Any = loss(lm, rows, states)
                 optimizer.zero_grad()
@@ -204,6 +215,8 @@ def _epochs(
                 optimizer.step()
                 schedule.step()
                 progress.losses.append(float(value.detach()))
+                if tell is not None:
+                    tell(len(progress.losses), steps, progress.losses[-1])
         yield epoch
         if time.perf_counter() > deadline:
             return

@@ -36,7 +36,7 @@ def metrics(request: Request, service: Served) -> Response:
     if not caller.may("admin") or caller.tenant != service.settings.tenant:
         raise NotPermitted("metrics speak of all tenants: an admin key of the operator's tenant is needed")
     found: Metrics = request.app.state.metrics
-    found.memories.set(service.ready().get("open", 0))
+    found.memories.set(service.memories())
     return Response(generate_latest(found.registry), media_type=CONTENT_TYPE_LATEST)
 
 

@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import Field
 
 from lamina.server.caller import Caller
-from lamina.server.jobs import Jobs, Report
+from lamina.server.jobs import Job, Report
 from lamina.server.routes.memories import Answer, Body, Reader, Writer
 from lamina.server.routes.service_of import Served
 from lamina.server.service import Service
@@ -25,14 +25,16 @@ class LearnBody(Body):
     """Teach an adapter these memories, all of one owner; refused if it does not know them well enough then."""
 
     kind: Literal["learn"]
-    ids: list[str] = Field(min_length=1, max_length=100)
+    ids: list[str] = Field(min_length=1, max_length=100, examples=[["019c0000-0000-7000-8000-000000000000"]])
 
 
 class AddManyBody(Body):
     """Remember many messages: items as for ``POST /memories``, each with its owner."""
 
     kind: Literal["add"]
-    items: list[dict[str, Any]] = Field(min_length=1, max_length=100_000)
+    items: list[dict[str, Any]] = Field(
+        min_length=1, max_length=100_000, examples=[[{"messages": "I moved to Denver in June.", "user_id": "alice"}]]
+    )
     infer: bool = True
 
 
@@ -43,45 +45,51 @@ JobBody = Annotated[LearnBody | AddManyBody, Field(discriminator="kind")]
 def start(body: JobBody, caller: Writer, service: Served) -> Answer:
     """Jobs of a process run one after another."""
     work = _learn(body, caller, service) if isinstance(body, LearnBody) else _add(body, caller, service)
-    return asdict(_jobs(service).start(body.kind, caller.tenant, f"key:{caller.id}", work))
+    return asdict(service.jobs.start(body.kind, caller.tenant, _name(caller), work))
+
+
+def _found(job_id: str, caller: Reader, service: Served) -> Job:
+    return service.jobs.get(job_id, caller.tenant, _asker(caller))
+
+
+Found = Annotated[Job, Depends(_found)]
 
 
 @router.get("/{job_id}", summary="How a job stands")
-def get(job_id: str, caller: Reader, service: Served) -> Answer:
-    """Its state, progress in [0, 1], and in the end its result or error."""
-    return asdict(_jobs(service).get(job_id, caller.tenant))
+def get(job: Found) -> Answer:
+    """Its state, progress in [0, 1], and in the end its result or error. A key of one user sees its own jobs alone."""
+    return asdict(job)
 
 
 @router.delete("/{job_id}", summary="Cancel a job")
 def cancel(job_id: str, caller: Writer, service: Served) -> Answer:
     """It ends at its next report; what it committed stays."""
-    return asdict(_jobs(service).cancel(job_id, caller.tenant))
+    return asdict(service.jobs.cancel(job_id, caller.tenant, _asker(caller)))
 
 
 @router.get("/{job_id}/events", summary="Follow a job", response_class=EventSourceResponse)
-async def events(job_id: str, caller: Reader, service: Served) -> AsyncIterator[ServerSentEvent]:
+async def events(job: Found, caller: Reader, service: Served) -> AsyncIterator[ServerSentEvent]:
     """An event whenever it moved on; the stream ends when the job is over."""
-    told: Answer | None = None
-    while told is None or not _over(told):
-        found = asdict(await asyncio.to_thread(_jobs(service).get, job_id, caller.tenant))
-        if found != told:
-            told = found
-            yield ServerSentEvent(data=told, event="job")
-        else:
-            await asyncio.sleep(_POLL)
+    yield ServerSentEvent(data=asdict(job), event="job")
+    while not job.over:
+        await asyncio.sleep(_POLL)
+        told, job = job, await asyncio.to_thread(service.jobs.get, job.id, caller.tenant)
+        if job != told:
+            yield ServerSentEvent(data=asdict(job), event="job")
 
 
-def _over(job: Answer) -> bool:
-    return job["state"] in ("done", "failed", "cancelled", "lost")
+def _name(caller: Caller) -> str:
+    return f"key:{caller.id}"
 
 
-def _jobs(service: Service) -> Jobs:
-    return service.jobs
+def _asker(caller: Caller) -> str | None:
+    """Whose jobs it may see: a key of one user, its own; others, the tenant's."""
+    return _name(caller) if caller.user is not None else None
 
 
 def _learn(body: LearnBody, caller: Caller, service: Service) -> Callable[[Report], Answer]:
     for id in body.ids:
-        service.changeable(caller, id, "promote")
+        service.changeable(caller, id, "promote", form="parameter")
 
     def work(report: Report) -> Answer:
         report(0.0, f"learning {len(body.ids)} memories")

@@ -53,7 +53,7 @@ class UpdateBody(Body):
 
 
 class AcceptBody(Body):
-    text: str | None = Field(None, description="the statement in other words")
+    text: str | None = Field(None, description="the statement in other words", examples=["Ada likes tea."])
 
 
 @router.post("/memories", summary="Remember messages")
@@ -71,7 +71,9 @@ def add(
 
 @router.post("/memories/retry", summary="Read what waits for a model")
 def retry(caller: Writer, service: Served) -> dict[str, int]:
-    """Messages that wait for a language model which could not be reached are read now."""
+    """Messages of the tenant that wait for a language model which could not be reached are read now."""
+    if caller.user is not None:
+        raise NotPermitted("this key speaks for one user alone, and this reads what waits of all of them")
     return service.memory(caller).retry()
 
 

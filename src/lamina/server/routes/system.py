@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query
 from pydantic import Field
 
+from lamina.errors import NotPermitted
+from lamina.kernel.governance import granted
 from lamina.kernel.memos import MemOS
 from lamina.kernel.tiering.census import census
 from lamina.server.caller import Caller, needs
@@ -21,8 +23,13 @@ router = APIRouter(tags=["system"])
 Admin = Annotated[Caller, needs("admin")]
 
 
+class ChatMessage(Body):
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
 class ChatBody(Body):
-    messages: str | list[dict[str, str]] = Field(examples=["Which nuts must I avoid?"])
+    messages: str | Annotated[list[ChatMessage], Field(min_length=1)] = Field(examples=["Which nuts must I avoid?"])
     user_id: str | None = Field(None, examples=["alice"])
     agent_id: str | None = None
     run_id: str | None = None
@@ -33,18 +40,18 @@ class ChatBody(Body):
 
 
 class MoveBody(Body):
-    ids: list[str] = Field(min_length=1, max_length=100)
+    ids: list[str] = Field(min_length=1, max_length=100, examples=[["019c0000-0000-7000-8000-000000000000"]])
     to: Literal["activation", "text"] = "activation"
 
 
 class FeedbackBody(Body):
-    good: bool
-    correction: str | None = None
+    good: bool = Field(examples=[False])
+    correction: str | None = Field(None, examples=["My boat is called Zenith."])
     reason: str = ""
 
 
 class ReasonBody(Body):
-    reason: str = Field("", max_length=1000)
+    reason: str = Field("", max_length=1000, examples=["asked by legal"])
 
 
 @router.post("/chat", summary="Ask the local model, with memories in the cheapest form")
@@ -69,7 +76,10 @@ def tiers(
 def move(body: MoveBody, caller: Writer, service: Served) -> list[Answer]:
     """Answers in which form each is now. Adapters take minutes: they are jobs (``POST /jobs``)."""
     for id in body.ids:
-        service.changeable(caller, id, "promote")
+        if body.to == "activation":
+            service.changeable(caller, id, "promote", form="activation")
+        elif not granted(caller.principal, "promote", service.readable(caller, id)):  # back, whatever its state
+            raise NotPermitted(f"this key may not move memory {id}")
     system = service.system(caller)
     if body.to == "text":
         system.demote(body.ids)

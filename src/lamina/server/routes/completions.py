@@ -1,0 +1,115 @@
+"""OpenAI's API: any client of it gets a memory by changing its base URL.
+
+Whose memory: that of the key's user, else of the header ``X-Lamina-User``, else of the request's ``user``. A request
+that names nobody passes through without memory, and ``X-Lamina-Memory: off`` says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Request
+from fastapi.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from lamina.errors import LaminaError, NotPermitted
+from lamina.server.caller import Caller, needs
+from lamina.server.failures import described
+from lamina.server.proxy import Exchange, Listener, begin, completed
+from lamina.server.routes.service_of import Served
+from lamina.server.upstreams import Reply, Upstream
+
+router = APIRouter(tags=["openai"], prefix="/v1")
+Reader = Annotated[Caller, needs("read")]
+Named = Annotated[str | None, Header(max_length=255)]
+
+
+@router.post("/chat/completions", summary="Chat completions with memory", response_class=Response)
+async def complete(
+    request: Request,
+    body: dict[str, Any],
+    caller: Reader,
+    service: Served,
+    x_lamina_user: Named = None,
+    idempotency_key: Named = None,
+) -> Response:
+    """OpenAI's request and answer, streamed or not. Memories of the user are quoted in the last user message; what the
+    user says is kept before the model is asked, its answer when it is complete. All other fields pass unchanged."""
+    if not caller.may("write"):
+        raise NotPermitted("what is said here is remembered: the right 'write' is needed, too")
+    user = caller.user or x_lamina_user or body.get("user") or None
+    exchange = Exchange(body)
+    if user is not None:
+        system = await asyncio.to_thread(service.system, caller)
+        exchange = await asyncio.to_thread(begin, system, caller.principal, body, user=user, key=idempotency_key)
+    reply = await _upstream(request).complete(exchange.body)
+    headers = {**reply.headers, **_headers(exchange)}
+    if reply.status == 200 and body.get("stream"):
+        return _Passing(reply, exchange, headers)
+    said = await reply.read()
+    if reply.status == 200 and exchange.system is not None:
+        said = await _finished(exchange, said)
+    return Response(said, reply.status, headers)
+
+
+@router.get("/models", summary="The models there are", response_class=Response)
+async def models(request: Request, caller: Reader) -> Response:  # noqa: ARG001 - asks for the right
+    """As the model's server lists them."""
+    reply = await _upstream(request).models()
+    return Response(await reply.read(), reply.status, dict(reply.headers))
+
+
+class _Passing(StreamingResponse):
+    """Events as they come. Whatever ends it, also a client that left, ends the model's work."""
+
+    def __init__(self, reply: Reply, exchange: Exchange, headers: dict[str, str]) -> None:
+        super().__init__(_passing(reply, exchange), headers=headers)
+        self._reply = reply
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._reply.close()
+
+
+async def _passing(reply: Reply, exchange: Exchange) -> AsyncIterator[bytes]:
+    """The lines of ``reply``, whole ones, so that it can end in an error wherever it breaks off. The answer is kept
+    before its end is passed on: who has read it can rely on that."""
+    heard, kept = Listener(), False
+    try:
+        async for piece in reply.pieces:
+            lines = heard.feed(piece)
+            if heard.answer is not None and not kept:
+                kept = True
+                await asyncio.to_thread(exchange.finish, heard.answer)
+            yield lines
+        yield heard.rest
+    except LaminaError as error:  # the answer has begun: its status can no longer say so
+        yield f"\ndata: {json.dumps(described(error))}\n\n".encode()
+
+
+async def _finished(exchange: Exchange, said: bytes) -> bytes:
+    """The answer with ``lamina`` in it, kept; anything else as it is."""
+    try:
+        answer = json.loads(said)
+    except ValueError:
+        return said
+    if not isinstance(answer, dict):
+        return said
+    await asyncio.to_thread(exchange.finish, completed(answer))
+    return json.dumps({**answer, "lamina": exchange.told()}).encode()
+
+
+def _headers(exchange: Exchange) -> dict[str, str]:
+    if exchange.system is None:
+        return {"X-Lamina-Memory": "off"}
+    return {"X-Lamina-Memory": "on", "X-Lamina-Memories": ",".join(quote.hit.cube.id for quote in exchange.quotes)}
+
+
+def _upstream(request: Request) -> Upstream:
+    found: Upstream = request.app.state.upstream
+    return found
