@@ -20,7 +20,7 @@ FLOORS: list[set[str]] = [
     {"train", "run"},
     {"plan"},
     {"text", "activation", "parameter"},
-    {"memory", "async_memory"},
+    {"memory", "async_memory", "client"},
     {"kernel"},
     {"server", "bench", "demo"},
     {"cli"},

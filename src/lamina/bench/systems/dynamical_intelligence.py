@@ -42,6 +42,7 @@ from lamina.bench.experiments.rhythm_experiments import (
 from lamina.kernel.rhythm import NestedRhythm
 from lamina.llm.embed import MiniLM
 
+_ROUNDS = 3
 EXPECTED_LAG = (8 + 32 - 2) / 2  # of level 2 without nesting: the mean age of what either level below wrote last
 FRESH = 16.0  # events by which level 1 may be stale in the mean
 PERIODS = (8, 16, 24, 32, 33)  # the longest that is fresh enough writes least
@@ -161,7 +162,13 @@ def _isolated(folder: Path, seed: int, size: _Size) -> list[Measurement]:
     encoder = MiniLM()
 
     def against(name: str, policy: type[NestedRhythm], reads: int) -> Isolation:
-        return isolation(folder / name, policy, reads, size.reads, seed, encoder.encode)
+        """The middle one of ``_ROUNDS``: the system takes pages away and gives them back, to reads alone as to others,
+        and one such second decides a 99th percentile."""
+        rounds = [
+            isolation(folder / f"{name}{n}", policy, reads, size.reads, seed + n, encoder.encode)
+            for n in range(_ROUNDS)
+        ]
+        return sorted(rounds, key=lambda one: one.ratio)[_ROUNDS // 2]
 
     clock = against("clock", NestedRhythm, size.reads)
     eager = against("eager", UnslicedEager, size.eager_reads)
