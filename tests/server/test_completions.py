@@ -12,9 +12,9 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from live_server import serving
 from openai_standin import StandIn, standing_in
 
-from conftest import serving
 from lamina import Memory
 from lamina.server.app import Limits, create_app
 from lamina.server.service import Service

@@ -10,9 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 from injections import CORPUS
+from live_server import serving
 from openai_standin import StandIn, standing_in
 
-from conftest import serving
 from lamina import Memory
 from lamina.server.app import create_app
 from lamina.server.service import Service

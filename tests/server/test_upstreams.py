@@ -9,8 +9,8 @@ from typing import Any
 
 import openai
 import pytest
+from live_server import serving
 
-from conftest import serving
 from lamina import Memory
 from lamina.errors import LLMUnavailable
 from lamina.server.app import create_app
