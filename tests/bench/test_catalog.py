@@ -9,7 +9,7 @@ import pytest
 from toy_cards import CARDS, SMALLER, good
 
 import lamina
-from lamina.bench import results
+from lamina.bench import results, runner
 from lamina.bench.catalog import CARDS as TABLE
 from lamina.bench.catalog import Systems, is_stale, overview
 from lamina.errors import InvalidInput, NotFound
@@ -62,6 +62,21 @@ def test_a_result_of_other_claims_is_stale_and_not_shown(tmp_path: Path) -> None
     rows = overview({harder.name: harder}, tmp_path)
     assert [(row["stale"], row["ours"], row["holds"]) for row in rows] == [(True, None, None)] * 2
     assert not is_stale(good, results.read(good.name, tmp_path) or {})
+
+
+def test_a_target_of_many_digits_is_not_stale_for_being_kept_in_six(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    third = replace(good, claims=(replace(good.claims[0], target=1 / 1.15), good.claims[1]))
+    third = replace(third, run=lambda seed, scale: [claim.measured(8.0, 2.0, "fingers") for claim in third.claims])
+    monkeypatch.chdir(tmp_path)
+    runner.run([third.name], cards={third.name: third}, scale="smoke", write=True)
+    assert [row["stale"] for row in overview({third.name: third})] == [False, False]
+
+
+def test_no_kept_result_answers_other_claims_than_its_card_makes() -> None:
+    stale = {row["system"] for row in overview() if row["stale"]}
+    assert not stale, f"run again: lamina bench {' '.join(sorted(stale))} --write"
 
 
 def test_a_broken_result_file_is_named(tmp_path: Path) -> None:

@@ -53,8 +53,8 @@ class Claim:
 
     @property
     def identity(self) -> tuple[str, str, str, float]:
-        """What of a claim a stored result repeats: a result of other claims is stale."""
-        return self.claim, self.metric, self.unit, float(self.target)
+        """What of a claim a stored result repeats, in its six digits: a result of other claims is stale."""
+        return self.claim, self.metric, self.unit, float(f"{self.target:.6g}")
 
 
 @dataclass(frozen=True, slots=True)

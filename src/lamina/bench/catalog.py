@@ -68,7 +68,7 @@ def unknown(name: str, known: Mapping[str, Any], what: str) -> str:
 def overview(cards: Mapping[str, Card] | None = None, folder: Path | None = None) -> list[dict[str, Any]]:
     """One row per claim of every card, joined with its stored result.
 
-    Keys: ``system, paper, arxiv, module, summary, claim, metric, unit, target, ours, baseline, baseline_name,
+    Keys: ``system, paper, arxiv, module, summary, claim, metric, unit, target, bound, ours, baseline, baseline_name,
     ratio, holds, date, scale, stale``. Without a result the measured ones are ``None``; ``stale`` says that
     the result was taken for other claims than the card makes today, and then it is not shown either.
     """
@@ -98,6 +98,7 @@ def _rows(card: Card, result: Mapping[str, Any] | None) -> list[dict[str, Any]]:
             "metric": claim.metric,
             "unit": claim.unit,
             "target": claim.target,
+            "bound": claim.bound,
             **{
                 key: measured.get(claim.claim, {}).get(key)
                 for key in ("ours", "baseline", "baseline_name", "ratio", "holds")
