@@ -15,8 +15,7 @@ from transformers import AttentionInterface
 
 from lamina.activation.attach import attach
 from lamina.activation.budgeted import shares
-from lamina.activation.budgeted.cascade import CakeCache
-from lamina.activation.cascade_eviction import CAKE, pyramidkv, random_eviction, snapkv, streaming_llm
+from lamina.activation.cascade_eviction import CAKE, CakeCache, pyramidkv, random_eviction, snapkv, streaming_llm
 from lamina.errors import BudgetError, InvalidInput
 
 W = 8

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 class CachePolicy(Protocol):
     """What is kept of a cache, under which budget."""
 
-    def cache(self, config: Any) -> Cache:
-        """An empty cache for a model of ``config``, with the methods of ``budgeted.attention.Watching``."""
+    def cache(self, model: PreTrainedModel) -> Cache:
+        """An empty cache for ``model``, with the methods of ``budgeted.attention.Watching``."""
 
 
 @dataclass(slots=True)
@@ -95,7 +95,7 @@ def _chosen(attached: Attached, model: PreTrainedModel, options: Mapping[str, An
     if not (options.get("use_cache", model.config.use_cache) or given is not None):
         return None
     if given is None or (type(given).__name__ == "DynamicCache" and not given.get_seq_length()):
-        attached.cache = attached.policy.cache(model.config)
+        attached.cache = attached.policy.cache(model)
         return attached.cache
     if not hasattr(given, "attended"):
         raise InvalidInput(

@@ -24,10 +24,13 @@ NAME = "lamina"
 class Watching(Protocol):
     """A cache that wants to see each layer's attention."""
 
-    def seen_by(self, layer: int) -> Tensor | None:
+    def seen_by(self, layer: int, /) -> Tensor | None:
         """``(b, H_kv, n)``: which stored keys are no padding; ``None``: all."""
 
-    def attended(self, layer: int, query: Tensor, scaling: float) -> None:
+    def attention(self, layer: int, query: Tensor, scaling: float, /) -> Tensor | None:
+        """``(b, H, q, d)``: what ``layer`` answers by itself to rotated ``query (b, H, q, d)``; ``None``: nothing."""
+
+    def attended(self, layer: int, query: Tensor, scaling: float, /) -> None:
         """Called after ``layer`` attended with rotated ``query (b, H, q, d)``."""
 
 
@@ -49,14 +52,26 @@ def attend(
 ) -> tuple[Tensor, None]:
     """SDPA. Shapes as transformers gives them; its mask is ``None`` by construction."""
     layer, now = int(module.layer_idx), current.get()  # type: ignore[arg-type]
-    valid = now.cache.seen_by(layer) if now.cache is not None else _valid(now.places)
+    if now.cache is None:
+        return _stock(module, query, key, value, _valid(now.places), options)
+    given = options.get("scaling")
+    scaling = query.shape[-1] ** -0.5 if given is None else given
+    own = now.cache.attention(layer, query, scaling)
+    if own is None:
+        answer = _stock(module, query, key, value, now.cache.seen_by(layer), options)
+    else:
+        answer = own.transpose(1, 2), None
+    now.cache.attended(layer, query, scaling)
+    return answer
+
+
+def _stock(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, valid: Tensor | None, options: dict[str, Any]
+) -> tuple[Tensor, None]:
     mask = lower_right(query, key, valid)
     answer: tuple[Tensor, None] = sdpa_attention_forward(
         module, query, key, value, mask, **options | {"is_causal": mask is None}
     )
-    if now.cache is not None:
-        scaling = options.get("scaling")
-        now.cache.attended(layer, query, query.shape[-1] ** -0.5 if scaling is None else scaling)
     return answer
 
 

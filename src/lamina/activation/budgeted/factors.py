@@ -1,0 +1,89 @@
+"""Truncated SVD of a matrix that grows by rows: coefficients ``A = U S`` and an orthonormal basis ``B = V^T``.
+
+xKV, arXiv 2503.18893, section 3.3. The best rank-``r`` approximation of ``[A B; X]`` needs neither the rows that ``A``
+stands for nor a factorisation of anything tall: it follows from the Gram matrix of the side that is smaller, in
+float64, since half precision loses the tail of the spectrum.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Factors:
+    """``coefficients (b, n, r)``, ``basis (b, r, width)``; ``lost``: the squared error of all roundings so far and the
+    squared norm that was there, each ``(b,)``."""
+
+    coefficients: Tensor
+    basis: Tensor
+    lost: Tensor
+    norm: Tensor
+
+    @property
+    def nbytes(self) -> int:
+        """Live bytes of both factors."""
+        return sum(part.untyped_storage().nbytes() for part in (self.coefficients, self.basis))
+
+    @property
+    def rank(self) -> int:
+        return self.basis.shape[1]
+
+    @property
+    def energy(self) -> float:
+        """Share of the squared norm that is kept; worst row of the batch."""
+        return float((1 - self.lost / self.norm.clamp_min(1e-30)).min())
+
+    def dense(self) -> Tensor:
+        """``(b, n, width)``."""
+        return self.coefficients @ self.basis
+
+
+def factorise(rows: Tensor, rank: int, before: Factors | None = None) -> Factors:
+    """The best factors of rank ``rank`` (at most the smaller side) of what ``before`` stands for and ``rows
+    (b, t, width)`` behind it, in the dtype of ``rows``."""
+    wide = rows.double()
+    if before is None:
+        stack, gram = wide, wide.mT @ wide
+        lost = torch.zeros(len(rows), dtype=torch.float64)
+        norm = wide.square().sum((1, 2))
+    else:
+        coefficients, basis = before.coefficients.double(), before.basis.double()
+        stack, gram = wide, basis.mT @ (coefficients.mT @ coefficients) @ basis + wide.mT @ wide
+        lost, norm = before.lost, before.norm + wide.square().sum((1, 2))
+    count = rows.shape[1] + (0 if before is None else before.coefficients.shape[1])
+    rank = min(rank, count, rows.shape[2])
+    if before is None and count < rows.shape[2]:
+        vectors = _right_from_left(wide, rank)
+    else:
+        vectors = torch.linalg.eigh(gram).eigenvectors.flip(-1)[..., :rank]
+    found = stack @ vectors
+    total = gram.diagonal(dim1=-2, dim2=-1).sum(-1)
+    if before is not None:
+        found = torch.cat([coefficients @ (basis @ vectors), found], 1)
+    error = (total - found.square().sum((1, 2))).clamp_min(0)
+    return Factors(
+        found.to(rows.dtype).contiguous(),
+        vectors.mT.to(rows.dtype).contiguous(),
+        lost.to(error) + error,
+        norm.to(error),
+    )
+
+
+def alignment(first: Tensor, second: Tensor) -> float:
+    """Linear centred kernel alignment of two ``(n, width)`` matrices, in [0, 1]: how alike their token bases are
+    (section 3.1), whatever their channels are."""
+    one, two = (x.double() - x.double().mean(0) for x in (first, second))
+    cross = (one.mT @ two).square().sum()
+    return float(cross / ((one.mT @ one).norm() * (two.mT @ two).norm()).clamp_min(1e-30))
+
+
+def _right_from_left(wide: Tensor, rank: int) -> Tensor:
+    """Right singular vectors ``(b, width, rank)`` of a matrix with fewer rows than columns. Directions of no length,
+    for which any would do, come from a QR that completes the basis."""
+    left = torch.linalg.eigh(wide @ wide.mT).eigenvectors.flip(-1)[..., :rank]
+    found: Tensor = torch.linalg.qr(wide.mT @ left).Q
+    return found
