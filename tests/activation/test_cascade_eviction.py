@@ -177,7 +177,7 @@ def test_any_budget_any_length_any_chunk_any_batch(
 
 def test_decoding_lets_one_token_of_each_head_go() -> None:
     lm, ids = tiny(), torch.tensor([numbers(61)])
-    policy = CAKE(tokens=20, window=W)
+    policy = CAKE(tokens=20, window=W, every=1)
     _, cache = read(lm, policy, ids[:, :60])
     before, sizes = [cache.kept(layer).clone() for layer in range(3)], cache.allocation()
     with torch.no_grad(), attach(lm.model, policy):
@@ -187,6 +187,18 @@ def test_decoding_lets_one_token_of_each_head_go() -> None:
         for head in range(2):
             old, new = set(before[layer][0, head].tolist()), set(cache.kept(layer)[0, head].tolist())
             assert new - old == {60} and len(old - new) == 1
+
+
+def test_several_may_go_at_once_and_the_layer_grows_again() -> None:
+    lm, ids = tiny(), torch.tensor([numbers(72)])
+    policy = snapkv(tokens=20, window=W, every=4)
+    _, cache = read(lm, policy, ids[:, :60])
+    sizes = []
+    for place in range(60, 72):
+        with torch.no_grad(), attach(lm.model, policy):
+            lm.model(ids[:, place : place + 1], past_key_values=cache)
+        sizes.append(cache.allocation()[0])
+    assert sizes == [17, 18, 19, 20] * 3
 
 
 def test_padding_changes_nothing() -> None:

@@ -37,8 +37,10 @@ class CAKE:
 
     ``window``: the last tokens, which every layer keeps and whose queries judge the others. ``tau``: exponents
     ``(1/tau1, 1/tau2)`` of dispersion and shift. ``gamma``: weight of fluctuation. ``pool``: neighbours that share a
-    score (odd). ``sinks``: first tokens that are never evicted. ``beta``: steepness of a pyramid. ``seed``: of random
-    eviction. Raises ``InvalidInput``; ``BudgetError`` at the first read, for a budget under the window.
+    score (odd). ``sinks``: first tokens that are never evicted. ``beta``: steepness of a pyramid. ``every``: tokens
+    that leave a full layer at once while decoding (the paper: 1; more spares time and stays below the budget).
+    ``seed``: of random eviction. Raises ``InvalidInput``; ``BudgetError`` at the first read, for a budget under the
+    window.
     """
 
     budget: int | str | None = None
@@ -51,6 +53,7 @@ class CAKE:
     indicator: Indicator = "cake"
     sinks: int = 0
     beta: float = 20.0
+    every: int = 8
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -62,8 +65,10 @@ class CAKE:
             raise InvalidInput(
                 f"window={self.window!r} must be 1 or more, sinks={self.sinks!r} 0 or more, pool={self.pool!r} odd"
             )
-        if min(self.tau) <= 0 or self.gamma < 0 or self.beta < 1:
-            raise InvalidInput(f"tau={self.tau!r} must be positive, gamma={self.gamma!r} not negative, beta >= 1")
+        if min(self.tau) <= 0 or self.gamma < 0 or min(self.beta, self.every) < 1:
+            raise InvalidInput(
+                f"tau={self.tau!r} must be positive, gamma={self.gamma!r} not negative, beta and every >= 1"
+            )
         if self.tokens is not None and self.tokens <= self.window + self.sinks:
             raise InvalidInput(
                 f"tokens={self.tokens!r}: must be more than window and sinks ({self.window + self.sinks})"
@@ -176,13 +181,13 @@ class CakeCache(Cache):
         return shares.pyramid(evictable, len(self.layers), self.policy.window, self.policy.beta)
 
     def _decoded(self, layer: EvictingLayer, budget: int, query: Tensor, scaling: float) -> None:
-        """Over its budget, the token that the newest query needs least leaves each head."""
+        """Over its budget, the tokens that the newest query needs least leave each head."""
         evictable = layer.stored - self.policy.window
         if evictable <= budget:
             return
         seen = indicators.window_attention(query, layer.keys, layer.valid, scaling)[..., :evictable]
         layer.scores = self._scored(seen, layer)
-        layer.keep(budget)
+        layer.keep(max(budget + 1 - self.policy.every, 0))
 
     def _scored(self, seen: Tensor, layer: EvictingLayer) -> Tensor:
         policy = self.policy

@@ -48,9 +48,16 @@ current: ContextVar[Pass] = ContextVar("current", default=_ALONE)
 
 
 def attend(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, _: Tensor | None, **options: Any
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    _: Tensor | None,
+    dropout: float = 0.0,
+    **options: Any,
 ) -> tuple[Tensor, None]:
     """SDPA. Shapes as transformers gives them; its mask is ``None`` by construction."""
+    options["dropout"] = dropout
     layer, now = int(module.layer_idx), current.get()  # type: ignore[arg-type]
     if now.cache is None:
         return _stock(module, query, key, value, _valid(now.places), options)
