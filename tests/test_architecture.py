@@ -22,7 +22,7 @@ FLOORS: list[set[str]] = [
     {"text", "activation", "parameter"},
     {"memory", "async_memory", "client"},
     {"kernel"},
-    {"server", "bench", "demo"},
+    {"server", "bench", "demo", "integrations"},
     {"cli"},
 ]
 

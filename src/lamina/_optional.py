@@ -28,6 +28,13 @@ _REMEDY = {
     "sentence_transformers": "pip install sentence-transformers",
     "psycopg": "pip install 'lamina[postgres]'",
     "psycopg_pool": "pip install 'lamina[postgres]'",
+    "httpx": "pip install httpx",
+    "jinja2": "pip install 'lamina[server]'",
+    "kvpress": "pip install --no-deps kvpress cachetools",
+    "langchain_core": "pip install 'lamina[integrations]'",
+    "langgraph": "pip install 'lamina[integrations]'",
+    "llama_index": "pip install 'lamina[integrations]'",
+    "opentelemetry": "pip install 'lamina[telemetry]'",
     "psutil": "pip install 'lamina[bench]'",
 }
 

@@ -15,12 +15,14 @@ import pytest
 import torch
 from memos_systems import ask, system, tell, tiny
 
-from lamina import MemOS
+from lamina import Memory, MemOS
 from lamina.cube.cube import Header, Lineage, MemCube, Scope
 from lamina.cube.payload import TextPayload
 from lamina.errors import LaminaError
 from lamina.kernel.governing.elsewhere import Elsewhere
 from lamina.kernel.tiering import saved
+from lamina.llm.base import Embedder
+from lamina.llm.embed import MiniLM
 from lamina.parameter.distillation import fresh
 from lamina.store.base import Write
 
@@ -102,6 +104,17 @@ def test_what_another_process_forgets_is_gone_after_the_next_call(os: MemOS, sec
     assert os.tiers.holding([secret]) == [] and os.tiers.migrator.adapters.names == []
     gc.collect()
     assert [ref for ref in (*made_of_it, index) if ref() is not None] == []
+
+
+def test_the_embedder_keeps_no_vector_of_it(tmp_path: Path, minilm: Embedder) -> None:
+    embedder = MiniLM()
+    with MemOS(Memory(tmp_path / "m.db", embedder=embedder), model="none") as os:
+        id = tell(os, SECRET)
+        assert len(embedder._cache) > 0
+        script = FORGET.replace("WordVectors()", "None")
+        subprocess.run([sys.executable, "-c", script, str(os.store.path), id], check=True, timeout=60)  # type: ignore[attr-defined]
+        assert os.heed() == [id] and len(embedder._cache) == 0
+        assert os.recall("Where do I live?", user_id="ann") == []
 
 
 def test_nothing_of_it_is_served_even_before_that(os: MemOS, secret: str, kept: str) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -12,7 +14,7 @@ from live_server import serving
 
 from lamina import Memory
 from lamina.client import Client
-from lamina.errors import Conflict, InvalidInput, LaminaError, NotFound, RateLimited, StoreUnavailable
+from lamina.errors import Conflict, InvalidInput, LaminaError, NotFound, NotPermitted, RateLimited, StoreUnavailable
 from lamina.server.app import create_app
 from lamina.server.service import Service
 
@@ -47,6 +49,71 @@ def test_the_calls_of_memory(client: Client) -> None:
     assert client.get(id) is None
 
 
+def test_times_may_be_datetimes_dates_and_seconds(client: Client) -> None:
+    said = datetime(2024, 5, 6, 7, 8, tzinfo=UTC)
+    moments: list[datetime | str | float] = [said, said.isoformat(), said.timestamp()]
+    for n, moment in enumerate(moments):
+        row = client.add("I ride a tandem.", user_id=f"t{n}", timestamp=moment, infer=False)["results"][0]
+        found = client.get(row["id"])
+        assert found is not None and found["created_at"] == said.isoformat()
+        where = {"user_id": f"t{n}"}
+        assert client.search("tandem", filters=where, as_of=said.date())["results"]
+        assert not client.search("tandem", filters=where, as_of=datetime(2024, 5, 5, tzinfo=UTC))["results"]
+        assert client.search("tandem", filters={**where, "created_at": {"lte": said}})["results"]
+    client.add("Gone.", user_id="t9", expiration_date=said.date(), infer=False)
+    assert client.get_all(filters={"user_id": "t9"})["results"] == []
+
+
+def test_what_cannot_be_sent_is_said_before_it_is_sent(client: Client) -> None:
+    for metadata in ({"x": {1, 2}}, {"x": float("nan")}, {"x": object()}):
+        with pytest.raises(InvalidInput, match="JSON"):
+            client.add("x", user_id="ada", metadata=metadata)
+    with pytest.raises(InvalidInput, match="project"):  # the service would list everything of ada
+        client.get_all(filters={"user_id": "ada", "project": "roof"})
+    with pytest.raises(InvalidInput, match="time"):
+        client.add("x", user_id="ada", timestamp=float("inf"))
+
+
+def test_the_calls_of_the_kernel(client: Client) -> None:
+    id = client.add("My boat is called Zenith.", user_id="kim", infer=False)["results"][0]["id"]
+    assert client.promote(id)[0]["tier"] == "activation" == client.explain(id)["tier"]
+    assert client.demote([id])[0]["tier"] == "text"
+    assert client.chat("What is my boat called?", user_id="kim", max_tokens=4)["text"]
+    assert [row["id"] for row in client.chat("My boat?", user_id="kim", k=1, max_tokens=1)["used"]] == [id]
+    assert sum(row["memories"] for row in client.tiers(user_id="kim")) == 1
+    assert client.freeze(id, reason="evidence")["id"] == id
+    with pytest.raises(NotPermitted):
+        client.update(id, "My boat is called Nadir.")
+    client.unfreeze(id)
+    assert client.feedback(id, False, correction="My boat is called Nadir.")["memory"] == "My boat is called Nadir."
+    assert client.archive(id)["id"] == id
+    assert client.log(id)[0]["action"] == "add"
+    assert client.retry() == {"extracted": 0, "waiting": 0}
+
+
+def test_jobs(client: Client) -> None:
+    job = client.add_job([{"messages": "I keep bees.", "user_id": "jo"}], infer=False)
+    done = client.wait_job(job["id"], seconds=60, every=0.05)
+    assert done["state"] == "done" and done["result"] == {"items": 1, "results": 1}
+    assert client.cancel_job(job["id"])["state"] == "done" == client.job(job["id"])["state"]
+    with pytest.raises(LaminaError):
+        client.learn_job([])
+
+
+def test_keys(tmp_path: Path) -> None:
+    with Memory(tmp_path / "keys.db") as memory, serving(create_app(Service(memory))) as url:
+        with Client(url) as operator:
+            boss = operator.create_key("boss", rights=["admin"])
+            with pytest.raises(LaminaError):
+                operator.list_keys()  # from the first key on, one is needed
+        with Client(url, boss["token"]) as client:
+            phone = client.create_key("phone", rights=["read"], user="ada", expires=datetime(2999, 1, 1, tzinfo=UTC))
+            assert [key["name"] for key in client.list_keys()] == ["boss", "phone"]
+            with Client(url, phone["token"]) as reader, pytest.raises(NotPermitted):
+                reader.add("x", user_id="ada")
+            assert client.revoke_key(phone["id"])["revoked"]
+
+
 def test_errors_are_those_of_the_library(client: Client, url: str) -> None:
     with pytest.raises(InvalidInput, match="user_id"):
         client.add("Whose?")
@@ -69,6 +136,8 @@ class _Flaky(BaseHTTPRequestHandler):
 
     refusals: ClassVar[list[int]] = []
     keys: ClassVar[list[str | None]] = []
+    good: ClassVar[bytes] = b'{"results": []}'
+    body: ClassVar[bytes] = good
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
@@ -77,7 +146,7 @@ class _Flaky(BaseHTTPRequestHandler):
         if status == 0:
             self.connection.close()
             return
-        body = b'{"results": []}' if status == 200 else b'{"error": {"code": "BUSY", "message": "busy"}}'
+        body = self.body if status == 200 else b'{"error": {"code": "BUSY", "message": "busy"}}'
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         if status in (429, 503):
@@ -116,6 +185,15 @@ def test_what_would_happen_twice_is_sent_once(flaky: str) -> None:
         with Client(flaky) as client, pytest.raises(error):
             client.update("some-id", "x")
     assert len(_Flaky.keys) == 3
+
+
+def test_an_answer_that_is_no_json_is_no_service(flaky: str) -> None:
+    _Flaky.body = b"<html>welcome</html>"
+    try:
+        with Client(flaky) as client, pytest.raises(LaminaError, match="is it a Lamina service"):
+            client.add("x", user_id="ada")
+    finally:
+        _Flaky.body = _Flaky.good
 
 
 def test_it_gives_up_in_the_end(flaky: str) -> None:

@@ -224,6 +224,18 @@ def test_what_the_server_refuses_comes_back_as_it_said_it(
     assert "I play the drums." in _kept(memory, "ivy")  # said is said, whatever the model's server does
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_leaves_before_the_answer_ends_the_models_work(
+    url: str, far: StandIn, memory: Memory, stream: bool
+) -> None:
+    far.pause = 0  # silent before a word of the answer
+    body = {"model": "m", "messages": [{"role": "user", "content": "I live in Graz."}], "user": "lu", "stream": stream}
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{url}/v1/chat/completions", json=body, timeout=httpx.Timeout(60, read=1.5))
+    assert far.left.wait(20)
+    assert _kept(memory, "lu") == ["I live in Graz."] and _kept(memory, "lu", "assistant") == []
+
+
 def test_a_silent_server_is_an_error_and_nothing_said_is_lost(far: StandIn, memory: Memory) -> None:
     with serving(create_app(Service(memory), limits=Limits(seconds=4.0))) as url, _client(url) as hasty:
         httpx.get(f"{url}/memories", params={"user_id": "jon"}, timeout=60)  # the first request opens what others use

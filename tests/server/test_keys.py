@@ -91,6 +91,7 @@ class Clients:
         self.bare = httpx.Client(base_url=url, timeout=60)
         self.admin, self.other = client("acme", "admin"), client("umbrella", "admin")
         self.reader, self.writer = client("acme", "read"), client("acme", "read", "write")
+        self.blind = client("acme", "write")
         self.ada = client("acme", "read", "write", "forget", user="ada")
 
 
@@ -124,6 +125,33 @@ def test_rights(clients: Clients) -> None:
     assert clients.writer.post(f"/memories/{id}/freeze", json={}).status_code == 403
     assert clients.writer.get("/keys").status_code == 403
     assert clients.admin.delete(f"/memories/{id}", params={"forget": True}).status_code == 200
+
+
+def test_a_key_that_may_only_write_reads_nothing(clients: Clients) -> None:
+    id = _add(clients.writer, "The safe is behind the clock.", "eve")
+    asked = {"messages": [{"role": "user", "content": "Where is the safe?"}]}
+    for method, path, body in (
+        ("POST", "/chat", {"messages": "Where is the safe?", "user_id": "eve"}),
+        ("POST", "/v1/chat/completions", {**asked, "model": "smollm2", "user": "eve"}),
+        ("PUT", f"/memories/{id}", {"metadata": {"room": 1}}),
+        ("POST", f"/memories/{id}/restore", None),
+        ("POST", f"/memories/{id}/accept", {}),
+        ("POST", f"/memories/{id}/feedback", {"good": True}),
+        ("POST", "/tiers/move", {"ids": [id], "to": "text"}),
+        ("POST", "/search", {"query": "safe", "filters": {"user_id": "eve"}}),
+        ("GET", f"/memories/{id}", None),
+        ("GET", "/memories?user_id=eve", None),
+    ):
+        for client, missing in ((clients.blind, "'read' is needed"), (clients.reader, "'write' is needed")):
+            answer = client.request(method, path, json=body)
+            allowed = client is clients.reader and (method == "GET" or path == "/search")
+            assert answer.status_code == (200 if allowed else 403), path
+            assert allowed or (missing in answer.text and "clock" not in answer.text)
+    clients.writer.post("/memories", json={"messages": "I live in Boston.", "user_id": "eve"})
+    told = clients.blind.post("/memories", json={"messages": "I live in Denver now.", "user_id": "eve"})
+    assert told.status_code == 200 and "Boston" not in told.text
+    assert {row["event"] for row in told.json()["results"]} == {"ADD", "UPDATE"}
+    assert clients.blind.delete(f"/memories/{id}").status_code == 200
 
 
 VERBS = [

@@ -1,4 +1,5 @@
-"""What the API says of itself, held against it: random requests of its own schema, with keys and without."""
+"""What the API says of itself, held against it: random requests of its own schema, with keys and without, over a file
+and over a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ from schemathesis.specs.openapi.checks import content_type_conformance, response
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from lamina import Memory
+from lamina.llm.base import Embedder
 from lamina.llm.causal import CausalLM
 from lamina.server.app import create_app
 from lamina.server.failures import RESPONSES
@@ -36,9 +38,13 @@ def _app(memory: Memory) -> FastAPI:
     return create_app(Service(memory, model=CausalLM(model, tokenizer, "tiny")))
 
 
-@pytest.fixture(scope="module")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
-    with Memory(Path(tmp_path_factory.mktemp("openapi")) / "m.db") as memory:
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def app(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, minilm: Embedder
+) -> Iterator[FastAPI]:
+    server = request.getfixturevalue("postgres") if request.param == "postgres" else None
+    place = server.new_database() if server else Path(tmp_path_factory.mktemp("openapi")) / "m.db"
+    with Memory(place, embedder=minilm) as memory:
         yield _app(memory)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from live_server import serving
 
 from lamina import Memory
 from lamina.errors import LLMUnavailable
+from lamina.llm.causal import CausalLM
 from lamina.server.app import create_app
 from lamina.server.service import Service
 from lamina.server.upstreams.remote import Remote
@@ -49,6 +52,24 @@ def test_the_model_in_this_process_answers_alike(near: openai.OpenAI) -> None:
     assert stopped.choices[0].message.content == said.choices[0].message.content[:2].strip()
     assert stopped.choices[0].finish_reason == "stop"
     assert [model.id for model in near.models.list()] == ["local:smollm2"]
+
+
+def test_a_client_that_leaves_ends_the_decoding(near: openai.OpenAI, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended, decoded = threading.Event(), [0]
+
+    def slow(lm: CausalLM, *_: object, **__: object) -> Iterator[int]:
+        try:
+            while decoded[0] < 100_000:
+                decoded[0] += 1
+                time.sleep(0.02)
+                yield 100
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(CausalLM, "steps", slow)
+    with pytest.raises(openai.APITimeoutError):
+        _ask(near.with_options(timeout=2.0), "Count the sand.", max_tokens=4000)
+    assert ended.wait(30) and 0 < decoded[0] < 100_000
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,20 @@ def _throughput(options: Options) -> Document:
     }
 
 
+def _load(options: Options) -> Document:
+    from lamina.bench.load import harness
+
+    measured, systems, notes = harness.run(options.seed, options.scale, options.note)
+    return {
+        "bench": "load",
+        "seed": options.seed,
+        "scale": options.scale,
+        "claims": [measurement.to_dict() for measurement in measured],
+        "systems": systems,
+        "notes": notes,
+    }
+
+
 def _locomo(options: Options) -> Document:
     from lamina.bench.conversations import locomo
 
@@ -107,6 +121,7 @@ def _without(given: Path | None, name: str, what: str) -> InvalidInput:
 
 HARNESSES: dict[str, Callable[[Options], Document]] = {
     "throughput": _throughput,
+    "load": _load,
     "locomo": _locomo,
     "longmemeval": _longmemeval,
     "convomem": _convomem,

@@ -37,17 +37,20 @@ def name() -> str:
 
 
 @contextmanager
-def open_mem0(folder: Path, embedder: Embedder) -> Iterator[Any]:
+def open_mem0(folder: Path, embedder: Embedder, *, url: str | None = None) -> Iterator[Any]:
     """A ``mem0.Memory`` whose files are in ``folder``; released at the end, files kept.
+
+    Vectors are in embedded Qdrant, or with ``url`` in that PostgreSQL database (pgvector).
 
     Raises ``MissingDependency`` without the package, ``InvalidInput`` if it was imported with telemetry on.
     """
     mem0 = _quiet_import(folder)
+    place = {"connection_string": url} if url else {"path": str(folder / "qdrant")}
     memory = mem0.Memory.from_config(
         {
             "vector_store": {
-                "provider": "qdrant",
-                "config": {"path": str(folder / "qdrant"), "embedding_model_dims": embedder.dimension},
+                "provider": "pgvector" if url else "qdrant",
+                "config": {**place, "embedding_model_dims": embedder.dimension},
             },
             "embedder": {"provider": "openai", "config": {"api_key": "unused", "embedding_dims": embedder.dimension}},
             "llm": {"provider": "openai", "config": {"api_key": "unused"}},
@@ -59,7 +62,7 @@ def open_mem0(folder: Path, embedder: Embedder) -> Iterator[Any]:
         yield memory
     finally:
         memory.close()
-        memory.vector_store.client.close()
+        (memory.vector_store.connection_pool if url else memory.vector_store.client).close()
 
 
 class Encoder:

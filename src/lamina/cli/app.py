@@ -14,6 +14,7 @@ from lamina.cli import output
 from lamina.cli.adapters import adapters
 from lamina.cli.add import add
 from lamina.cli.audit import audit
+from lamina.cli.backup import backup
 from lamina.cli.bench import bench
 from lamina.cli.chat import chat
 from lamina.cli.cube import cube
@@ -87,6 +88,7 @@ for _panel, _verbs in _PANELS.items():
 app.add_typer(recall, name="recall", rich_help_panel="Remember and recall")
 app.add_typer(adapters, name="adapters", rich_help_panel="Tiers: text, caches, adapters")
 app.add_typer(rhythm, name="rhythm", rich_help_panel="Tiers: text, caches, adapters")
+app.add_typer(backup, name="backup", rich_help_panel="Move and serve")
 app.add_typer(share, name="share", rich_help_panel="Move and serve")
 app.add_typer(keys, name="keys", rich_help_panel="Move and serve")
 app.add_typer(policy, name="policy", rich_help_panel="Look inside")

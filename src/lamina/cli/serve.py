@@ -26,7 +26,8 @@ def serve(
     ] = None,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Processes that answer.")] = 1,
     per_minute: Annotated[
-        int | None, typer.Option(min=1, help="Requests of each key and process; default: 600, on loopback any number.")
+        int | None,
+        typer.Option(min=1, help="Requests of each key, shared among workers; default: 600, on loopback any."),
     ] = None,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds until an answer must begin.")] = 120.0,
     log_json: Annotated[bool, typer.Option("--log-json", help="A line of JSON for each request.")] = False,
@@ -40,16 +41,18 @@ def serve(
     from lamina.server.keys import KeyRing
     from lamina.store.address import without_password
 
-    public = not _is_loopback(host)
+    public = not _is_loopback(host) or bool(names)  # under a name of its own it stands behind a proxy
     with session.memory(new=True) as memory:
         if public and not KeyRing(memory.store).any():
-            raise InvalidInput(f"--host {host}: without keys only loopback is served: lamina keys create NAME")
+            asked = f"--name {names[0]}" if names else f"--host {host}"
+            raise InvalidInput(f"{asked}: without keys only loopback is served: lamina keys create NAME")
         settings = memory.settings
     kind, _, name = settings.llm.partition(":")
     serving = worker.Serving(
         public=public,
         hosts=(*LOOPBACK, *(names or ())) if names or not public else ("*",),
         per_minute=per_minute or (600 if public else None),
+        workers=workers,
         seconds=timeout,
         log_json=log_json,
         model=name if kind == "local" else "smollm2",

@@ -30,6 +30,7 @@ from lamina.cube.cube import MemCube, State
 from lamina.errors import FrozenCube, InvalidInput
 from lamina.kernel.governing.exports import Cleared, ExportRegister, Rewrite
 from lamina.llm.base import Embedder
+from lamina.store.acting import named
 from lamina.store.base import Store
 from lamina.store.index import IndexCache
 
@@ -160,6 +161,7 @@ class Forgetting:
         frozen = [id for id, cube in {cube.id: cube for cube in cubes}.items() if cube.header.state is State.FROZEN]
         if frozen and not legal_override:
             raise FrozenCube(f"forgetting would erase frozen memories: {frozen[:3]}; unfreeze them, or override by law")
+        actor = named(actor)  # whoever finishes this after a crash acts for nobody
         note = self._note(gone, actor, reason)
         return self._carry_out(note, gone, cubes, actor, reason)
 
@@ -185,7 +187,7 @@ class Forgetting:
             self._indexes.drop(self._store)
         if self._embedder is not None:
             self._embedder.forget([cube.text for cube in cubes if cube.header.kind == "text"])
-        note.unlink()
+        note.unlink(missing_ok=True)  # another process may have finished it too
         return replace(
             _receipt(ids, cubes),
             retrain=tuple(self._retrain(cubes)),

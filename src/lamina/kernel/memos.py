@@ -53,6 +53,7 @@ from lamina.kernel.tiering.tiers import Tiers
 from lamina.llm.base import Message
 from lamina.llm.causal import CausalLM
 from lamina.memory import Memory
+from lamina.parameter.distillation import Progress
 from lamina.store.base import Event
 from lamina.text import arguments
 from lamina.text.base import Hit
@@ -107,6 +108,8 @@ class MemOS:
         """Let go of what was forgotten since the last call, in whatever process; its ids. Every verb begins with it."""
         gone = self._elsewhere.news()
         if gone:
+            if (forget_all := getattr(self.memory.embedder, "forget_all", None)) is not None:
+                forget_all()  # the texts are gone, so their vectors cannot be picked out
             self.memory.indexes.drop(self.store)
             if self._tiers is not None:
                 self._tiers.forget(gone)
@@ -264,14 +267,17 @@ class MemOS:
 
     # -- tiers -----------------------------------------------------------------------------------
 
-    def promote(self, memory_ids: str | Sequence[str], to: Form) -> Migration | None:
+    def promote(
+        self, memory_ids: str | Sequence[str], to: Form, *, progress: Progress | None = None
+    ) -> Migration | None:
         """Move memories up by hand: "activation" holds them ready until ``demote``; "parameter" teaches an adapter,
-        which is refused (see ``Migration.reason``) if it does not know them well enough."""
+        which is refused (see ``Migration.reason``) if it does not know them well enough. ``progress`` is told of each
+        step of a lesson; what it raises ends the lesson, and leaves nothing of it."""
         self._asks("promote")
         ids = [memory_ids] if isinstance(memory_ids, str) else list(memory_ids)
         for id in ids:
             self._guard.promote(id, to)
-        return self.tiers.promote(ids, Tier(to))
+        return self.tiers.promote(ids, Tier(to), progress=progress)
 
     def demote(self, memory_ids: str | Sequence[str]) -> None:
         """Back to text; nothing is lost by it."""
@@ -320,6 +326,11 @@ class MemOS:
                 options: Any = {"budget": self._budget, "policy": self._policy, "clock": self._clock}
                 self._tiers = Tiers(self.store, lm, migrator, uses=self.upkeep.log, **options)
             return self._tiers
+
+    @property
+    def loaded(self) -> Tiers | None:
+        """The caches and adapters, if the model was loaded: for who looks and must not load it."""
+        return self._tiers
 
     @contextmanager
     def running(self, interval: float = 5.0, *, consolidate: bool = False) -> Iterator[Self]:
@@ -378,10 +389,17 @@ class MemOS:
             raise NotFound(f"there is no memory {id!r}")
         return cube
 
+    def release(self) -> None:
+        """Let go of caches, adapters and indexes in this process, and note what they were used for; the store stays
+        open. What is being answered keeps what it answers with; who asks again begins anew."""
+        self.upkeep.close()
+        with self._loading:
+            self._tiers = None
+        self.memory.indexes.drop(self.store)
+
     def close(self) -> None:
         """Close the memory. Caches and adapters in this process are let go."""
-        self.upkeep.close()
-        self._tiers = None
+        self.release()
         self.memory.close()
 
     def __enter__(self) -> Self:

@@ -63,6 +63,10 @@ class LocalEmbedder:
         """Drop cached vectors of ``texts``: nothing of them stays in this process."""
         self._cache.forget(checked(list(texts)))
 
+    def forget_all(self) -> None:
+        """Drop all cached vectors: another process forgot texts that can no longer be named."""
+        self._cache.clear()
+
     def count_tokens(self, text: str) -> int:
         """Word pieces of ``text``, without the frame."""
         return len(self._ready().tokenizer.encode(text, add_special_tokens=False).ids)

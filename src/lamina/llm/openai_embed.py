@@ -71,6 +71,10 @@ class OpenAIEmbedder:
         """Drop cached vectors of ``texts``."""
         self._cache.forget(_sent(list(texts)))
 
+    def forget_all(self) -> None:
+        """Drop all cached vectors: another process forgot texts that can no longer be named."""
+        self._cache.clear()
+
     def _compute(self, texts: list[str]) -> NDArray[np.float32]:
         rows = [row for i in range(0, len(texts), self._batch) for row in self._request(texts[i : i + self._batch])]
         if any(len(row) != self.dimension for row in rows):

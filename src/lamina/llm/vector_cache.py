@@ -62,6 +62,12 @@ class VectorCache:
             for text in texts:
                 self._rows.pop(_key(text), None)
 
+    def clear(self) -> None:
+        """Drop all vectors: texts were forgotten that nobody here knows any more."""
+        with self._lock:
+            self._forgotten += 1
+            self._rows.clear()
+
     def _store(self, computed: dict[bytes, NDArray[np.float32]]) -> None:
         for key, row in computed.items():
             self._rows[key] = row.copy()  # a view would keep the whole batch alive

@@ -1,7 +1,8 @@
 """The application: routes, and what stands before all of them.
 
 Order from the outside in: observing (ids, logs, metrics, time), hosts (a browser tricked into asking the loopback
-interface under another name is refused), size of the body, then the key in each route.
+interface under another name is refused), origins (nor may a page of another site write), size of the body, then the
+key in each route.
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.routing import Route
 
 from lamina import __version__
 from lamina.server import failures, mcp
+from lamina.server.dashboard import pages
 from lamina.server.observing import Metrics, Observing
+from lamina.server.origins import SameOrigin
 from lamina.server.routes import completions, health, jobs, keys, memories, system
 from lamina.server.service import Service
 from lamina.server.upstreams import upstream
@@ -45,7 +49,11 @@ def create_app(service: Service, *, limits: Limits | None = None, hosts: tuple[s
         service.jobs.close()
         await app.state.upstream.close()
 
-    app = FastAPI(
+    app = FastAPIOffline(  # its pages load nothing from elsewhere
+        docs_url="/docs",
+        redoc_url=None,
+        static_url="/docs/static",
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # it would quote paths; see server.tracing
         title="Lamina",
         version=__version__,
         description="One memory for language models.",
@@ -58,8 +66,10 @@ def create_app(service: Service, *, limits: Limits | None = None, hosts: tuple[s
     failures.install(app)
     for resource in (memories, system, jobs, keys, health, completions):
         app.include_router(resource.router, responses=failures.RESPONSES)
+    pages.install(app)
     app.router.routes.append(Route(door.path, door, methods=["POST"], include_in_schema=False))
     names = [f"[{host}]" if ":" in host else host for host in hosts]
+    app.add_middleware(SameOrigin, but=door.path)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=names, www_redirect=False)
     app.add_middleware(Observing, metrics=app.state.metrics, seconds=limits.seconds)
     return app

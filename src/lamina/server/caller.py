@@ -15,6 +15,7 @@ from lamina.kernel.governance import GOVERNANCE, Principal
 from lamina.server.failures import Unauthorized
 from lamina.server.keys import RIGHTS, Key, Right
 
+OPERATOR = "operator"
 _bearer = HTTPBearer(auto_error=False, description="An API key: `lamina keys create NAME`.")
 
 
@@ -30,6 +31,11 @@ class Caller:
     @classmethod
     def of(cls, key: Key) -> Caller:
         return cls(key.id, key.tenant, key.rights, key.user)
+
+    @property
+    def actor(self) -> str:
+        """As the log names it: never its user, since rows outlive the forgetting of users."""
+        return self.id if self.id == OPERATOR else f"key:{self.id}"
 
     @property
     def principal(self) -> Principal:
@@ -54,20 +60,22 @@ class Caller:
 
 def operator(tenant: str) -> Caller:
     """Whoever sits at this machine, as long as no keys were made."""
-    return Caller("operator", tenant, frozenset(RIGHTS))
+    return Caller(OPERATOR, tenant, frozenset(RIGHTS))
 
 
-def needs(right: Right) -> Any:
-    """A dependency: the caller, who has ``right``. Raises ``Unauthorized``, ``NotPermitted``, ``RateLimited``."""
+def needs(*rights: Right) -> Any:
+    """A dependency: the caller, who has all ``rights``; the request counts as one of the last. Raises
+    ``Unauthorized``, ``NotPermitted``, ``RateLimited``."""
 
     def caller(
         request: Request,
         given: HTTPAuthorizationCredentials | None = Security(_bearer),  # noqa: B008 - FastAPI's way
     ) -> Caller:
         found = identify(request, given.credentials if given else None)
-        if not found.may(right):
-            raise NotPermitted(f"this key has the rights {', '.join(sorted(found.rights))}; {right!r} is needed")
-        request.app.state.service.spend(found, right)
+        if missing := [right for right in rights if not found.may(right)]:
+            needed = " and ".join(map(repr, missing))
+            raise NotPermitted(f"this key has the rights {', '.join(sorted(found.rights))}; {needed} is needed, too")
+        request.app.state.service.spend(found, rights[-1])
         return found
 
     return Depends(caller)

@@ -2,36 +2,39 @@
 
 A job's record is a memory of the reserved tenant ``lamina:jobs``, so that every worker can answer for it. It is
 written when the job begins, moves on, and ends, and says whether it is still wanted: so it is cancelled at any worker,
-and hears of it at its next report. The process that runs it is named in it: a job whose process died is told as lost
-when it is next asked for (on this host: of others nothing is known), and may be asked for again; what it had committed
-stays. A thread that ends with the process does the work, or a service that is told to stop would wait for minutes.
+and hears of it at its next report. It names the lease of the process that does it (``server.leases``): a job whose
+lease ran out is told as lost by any process of any host, and may be asked for again; what it had committed stays. A
+thread that ends with the process does the work, or a service that is told to stop would wait for minutes. Records are
+erased ``KEPT`` after they were made.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import os
 import queue
-import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, Literal
 
 from lamina.cube.cube import Header, MemCube, Scope, new_id, now
 from lamina.cube.payload import TextPayload
 from lamina.errors import LaminaError, NotFound
+from lamina.kernel.rhythms.background import repeated
 from lamina.server.keys import RESERVED
+from lamina.server.leases import SECONDS, Lease
+from lamina.store.acting import on_behalf
 from lamina.store.base import Store, Write
 from lamina.text import arguments
 
 State = Literal["waiting", "running", "done", "failed", "cancelled", "lost"]
 JOBS = Scope(tenant=f"{RESERVED}jobs")
 KEPT = timedelta(days=7)
+PURGE = timedelta(days=1)  # between two erasings: an embedded store rewrites its file at each
 _PAUSE = 0.5  # seconds between two reports that are kept
 _GRACE = 5.0  # seconds that a job may take to end when its process stops
 _OVER = frozenset({"done", "failed", "cancelled", "lost"})
@@ -44,13 +47,13 @@ class Cancelled(Exception):
 
 
 class Stopped(Exception):
-    """Raised inside a job whose process ends."""
+    """Raised inside a job whose process ends, or lost its lease."""
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """``progress`` in [0, 1]; ``result`` of what is done, ``error`` (code and message) of what failed; ``unwanted``: it
-    was cancelled, and will hear of it."""
+    """``progress`` in [0, 1]; ``result`` of what is done, ``error`` (code and message) of what failed; ``process``:
+    the lease of who does it; ``unwanted``: it was cancelled, and will hear of it."""
 
     id: str
     kind: str
@@ -74,33 +77,40 @@ _Task = tuple[Job, Callable[[Report], Any]]
 
 
 class Jobs:
-    """The jobs of one process, recorded in ``store``."""
+    """The jobs of one process, recorded in ``store``. ``lease``: seconds after which one that is silent is lost."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, *, lease: float = SECONDS) -> None:
         self._store = store.as_tenant(JOBS.tenant)
+        self._lease = Lease(self._store, JOBS, kept=KEPT, seconds=lease)
+        self._alive = ExitStack()  # what keeps the lease
+        self._unfinished, self._purged = 0, now() - PURGE
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._lock, self._stopping = threading.Lock(), threading.Event()
-        self._me = f"{socket.gethostname()}:{os.getpid()}:{_started(os.getpid())}"
 
     def start(self, kind: str, tenant: str, caller: str, work: Callable[[Report], Any]) -> Job:
         """Do ``work`` when its turn comes."""
-        job = Job(new_id(), kind, tenant, caller, "waiting", process=self._me)
+        job = Job(new_id(), kind, tenant, caller, "waiting", process=self._lease.hold())
         header = Header(kind="text", id=f"job-{job.id}", scope=JOBS, expires=now() + KEPT)
         with self._store.transaction() as tx:
             tx.insert([Write(MemCube(header, _payload(job)), actor=caller, action="start job")])
         with self._lock:
+            self._unfinished += 1
             if self._thread is None:
+                self._alive.enter_context(repeated(self._beat, self._lease.seconds / 3))
                 self._begin()
         self._tasks.put((job, work))
         return job
 
     def get(self, id: str, tenant: str, caller: str | None = None) -> Job:
         """Raises ``NotFound``, also for a job of another tenant, or not asked for by ``caller`` (default: anyone)."""
-        job = _job(self._store.get(f"job-{id}"))
+        job = self._read(id)
         if job is None or job.tenant != tenant or caller not in (None, job.caller):
             raise NotFound(f"there is no job {arguments.short(id)}")
-        return job if job.over or self._lives(job.process) else replace(job, state="lost")
+        if job.over or self._lease.alive(job.process):
+            return job
+        job = self._read(id) or job  # it may have ended in good order between the two readings
+        return job if job.over else replace(job, state="lost")
 
     def cancel(self, id: str, tenant: str, caller: str | None = None) -> Job:
         """It ends at its next report, in whatever process; one that is over stays as it is. Raises as ``get``."""
@@ -113,6 +123,31 @@ class Jobs:
         self._tasks.put(None)
         if self._thread is not None:
             self._thread.join(_GRACE)
+        self._alive.close()
+        try:
+            self._lease.end()
+        except LaminaError as error:  # it runs out by itself
+            logger.warning("the lease of this process was not ended: %s", error)
+
+    def purge(self) -> int:
+        """Erase the records that are past ``KEPT``, at most once in ``PURGE``; how many went."""
+        at = now()
+        if at - self._purged < PURGE:
+            return 0
+        self._purged = at
+        page = self._store.query(JOBS, closed=True, newest_first=False, limit=1000)
+        old = {cube.id for cube in page.cubes if _over(cube)}
+        if old:
+            with self._store.transaction() as tx:
+                tx.forget(sorted(old), actor="service", reason=f"{KEPT.days} days old")
+        return len(old)
+
+    def _read(self, id: str) -> Job | None:
+        return _job(self._store.get(f"job-{id}"))
+
+    def _beat(self) -> None:
+        if self._unfinished:
+            self._lease.hold()
 
     def _begin(self) -> None:
         self._thread = threading.Thread(target=self._work, name="lamina-job", daemon=True)
@@ -127,10 +162,10 @@ class Jobs:
 
         def report(progress: float, message: str) -> None:
             nonlocal last
-            kept = _job(self._store.get(f"job-{job.id}"))
+            kept = self._read(job.id)
             if kept is None or kept.unwanted:
                 raise Cancelled
-            if self._stopping.is_set():
+            if self._stopping.is_set() or not self._lease.holds(job.process):
                 raise Stopped
             if time.monotonic() - last < _PAUSE:  # every report is a version of the record
                 return
@@ -141,16 +176,20 @@ class Jobs:
             self._finish(job, work, report)
         except LaminaError:  # the record cannot be written: nobody but the log can be told
             logger.exception("job %s is not recorded", job.id)
+        finally:
+            with self._lock:
+                self._unfinished -= 1
 
     def _finish(self, job: Job, work: Callable[[Report], Any], report: Report) -> None:
         changes: dict[str, Any]
         try:
             report(0.0, "begun")
-            changes = {"state": "done", "progress": 1.0, "result": work(report)}
+            with on_behalf(job.caller):
+                changes = {"state": "done", "progress": 1.0, "result": work(report)}
         except Cancelled:
             changes = {"state": "cancelled"}
         except Stopped:
-            changes = {"state": "lost", "message": "the service stopped; what was committed stays"}
+            changes = {"state": "lost", "message": "its process stopped or was out of touch; what was committed stays"}
         except LaminaError as error:
             changes = {"state": "failed", "error": {"code": error.code, "message": str(error)}}
         except BaseException:  # whoever waits must hear of it; the log has the rest, and later jobs another thread
@@ -166,28 +205,23 @@ class Jobs:
         with self._store.transaction() as tx:
             old = tx.newest(f"job-{id}")
             job = _job(old)
-            assert old is not None and job is not None
+            if old is None or job is None:
+                raise NotFound(f"the record of job {id!r} is gone")
             header, job = replace(old.header, version=old.header.version + 1), change(job)
-            tx.revise(Write(MemCube(header, _payload(job)), action="job"), expect=old.header.version)
+            tx.revise(Write(MemCube(header, _payload(job)), actor="service", action="job"), expect=old.header.version)
         return job
-
-    def _lives(self, process: str) -> bool:
-        host, pid, started = process.rsplit(":", 2)
-        return host != socket.gethostname() or _started(int(pid)) == started
 
 
 def _job(cube: MemCube | None) -> Job | None:
-    """What a record says; ``None`` for any other memory."""
-    return Job(**json.loads(cube.text)) if cube is not None and cube.header.scope == JOBS else None
+    """What a record says; ``None`` for any other memory, and past its time."""
+    if cube is None or cube.header.scope != JOBS or not cube.id.startswith("job-") or _over(cube):
+        return None
+    return Job(**json.loads(cube.text))
+
+
+def _over(record: MemCube) -> bool:
+    return record.header.expires is not None and record.header.expires <= now()
 
 
 def _payload(job: Job) -> TextPayload:
     return TextPayload(json.dumps(asdict(job)))
-
-
-def _started(pid: int) -> str:
-    """When a process began, so that a number used again is not taken for it; empty if there is none."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return ""

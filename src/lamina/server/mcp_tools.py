@@ -132,7 +132,7 @@ class Verbs:
         taken from them, what is known already is not stored twice, and what they contradict is superseded."""
         caller, owner = self._asked(context, user_id, agent_id, run_id)
         told = self._service.system(caller).remember([dict(said) for said in messages], timestamp=said_at, **owner)
-        return {"results": [_stored(row) for row in told["results"]]}
+        return {"results": [_stored(row, caller) for row in told["results"]]}
 
     def search_memories(
         self,
@@ -245,8 +245,9 @@ def _quote(cube: MemCube) -> Quote:
     return told
 
 
-def _stored(row: Mapping[str, Any]) -> Stored:
-    return {"id": row["id"], "quote": row["memory"], "event": row["event"], "reason": row["reason"]}
+def _stored(row: Mapping[str, Any], caller: Caller) -> Stored:
+    quote, reason = (row["memory"], row["reason"]) if caller.may("read") else ("", "")  # reasons quote, too
+    return {"id": row["id"], "quote": quote, "event": row["event"], "reason": reason}
 
 
 def _change(row: Mapping[str, Any]) -> Change:

@@ -1,4 +1,4 @@
-"""What operators need to see of each request: an id, one line of log, metrics; and a limit on its time.
+"""What operators need to see of each request: an id, one line of log, metrics, a span; and a limit on its time.
 
 Ids come from ``X-Request-ID`` or are made, and go back in the answer and into every line. A log line is JSON and never
 holds contents, ids of users or keys' secrets. The path in metrics is the route's pattern, so that ids of memories do
@@ -19,7 +19,9 @@ from contextvars import ContextVar
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from lamina.server import tracing
 from lamina.server.failures import answer
+from lamina.store.acting import on_behalf
 
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
 _GIVEN = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -70,19 +72,21 @@ class Observing:
                 started.set()
             await send(message)
 
-        try:
-            with self._metrics.running.track_inprogress():
-                await self._limited(scope, receive, answering, started)
-        except Exception:
-            logger.exception("a request failed")
-            if not started.is_set():
-                await answer(500, "ERROR", "this is our fault; the log has it under X-Request-ID")(
-                    scope, receive, answering
-                )
-            raise
-        finally:
-            self._account(scope, status, time.perf_counter() - begin)
-            request_id.reset(token)
+        with tracing.span(scope, id) as span:
+            try:
+                with self._metrics.running.track_inprogress(), on_behalf():
+                    await self._limited(scope, receive, answering, started)
+            except Exception:
+                logger.exception("a request failed")
+                if not started.is_set():
+                    await answer(500, "ERROR", "this is our fault; the log has it under X-Request-ID")(
+                        scope, receive, answering
+                    )
+                raise
+            finally:
+                self._account(scope, status, time.perf_counter() - begin)
+                tracing.close(span, getattr(scope.get("route"), "path", None), status)
+                request_id.reset(token)
 
     async def _limited(self, scope: Scope, receive: Receive, send: Send, started: asyncio.Event) -> None:
         work = asyncio.ensure_future(self._app(scope, receive, send))

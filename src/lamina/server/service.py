@@ -22,6 +22,7 @@ from lamina.memory import Memory
 from lamina.server.caller import Caller, operator, unauthorized
 from lamina.server.jobs import Jobs
 from lamina.server.keys import PREFIX, RESERVED, KeyRing, Right, reserved
+from lamina.store import acting
 from lamina.text import arguments
 
 TENANTS = 64
@@ -51,9 +52,15 @@ class Service:
         self._lock, self._loading = threading.Lock(), threading.Lock()
 
     def identify(self, token: str | None) -> Caller:
-        """Whom ``token`` proves. Without one of ours: the operator, if no key was ever made. Raises ``Unauthorized``.
+        """Whom ``token`` proves; the rest of the request is on behalf of it. Without a token of ours: the operator, if
+        no key was ever made. Raises ``Unauthorized``.
 
         Clients of OpenAI's API always send some key; where none is needed, one of another kind does no harm."""
+        caller = self._proved(token)
+        acting.of(caller.actor)
+        return caller
+
+    def _proved(self, token: str | None) -> Caller:
         foreign = token is None or not token.startswith(PREFIX)
         if foreign and not self._public and not self.keys.any():
             return operator(self.settings.tenant)
@@ -74,17 +81,23 @@ class Service:
             if system is None:
                 system = self._systems[caller.tenant] = MemOS(self._of(caller.tenant), model=self.model)
             self._systems.move_to_end(caller.tenant)
-            while len(self._systems) > TENANTS:
-                self._systems.popitem(last=False)
-            return system
+            over = [self._systems.popitem(last=False)[1] for _ in range(len(self._systems) - TENANTS)]
+        for one in over:
+            one.release()
+        return system
 
     @contextmanager
     def running(self, interval: float = 5.0) -> Iterator[None]:
         """Upkeep of the tenants in use, in a thread of its own until the block ends: what was forgotten elsewhere is
         let go of, and in a lull memories are moved, swept and indexed (``kernel.rhythms.upkeep``). No adapter is taught
-        by it; that is a job."""
+        by it; that is a job. Old records of jobs are erased."""
         with repeated(self._upkeep, interval):
             yield
+        with self._lock:
+            systems = list(self._systems.values())
+            self._systems.clear()
+        for system in systems:
+            system.release()
 
     def _upkeep(self) -> None:
         with self._lock:
@@ -92,6 +105,7 @@ class Service:
         for system in systems:
             system.heed()
             system.upkeep.ripple()
+        self.jobs.purge()
 
     def memory(self, caller: Caller) -> Memory:
         """The memories of the caller's tenant; as unguarded as ``system``."""
@@ -105,9 +119,11 @@ class Service:
             return self._model
 
     def readable(self, caller: Caller, memory_id: str) -> MemCube:
-        """A memory that the caller may read; any other does not exist (``NotFound``)."""
-        id = arguments.clean_text("memory_id", memory_id, 255)
-        cube = self.memory(caller).store.get(id)
+        """A memory that the caller may read; any other does not exist (``NotFound``). Of another tenant's no more is
+        read than of one that never was, so that not even the time it takes tells them apart."""
+        id, store = arguments.clean_text("memory_id", memory_id, 255), self.memory(caller).store
+        owner = store.owner(id)
+        cube = store.get(id) if owner is not None and owner.tenant == caller.tenant else None
         if cube is None or not check(caller.principal, "read", cube):
             raise NotFound(f"there is no memory {arguments.short(memory_id)}")
         return cube

@@ -190,6 +190,9 @@ class Store(Protocol):
     def get(self, id: str, *, version: int | None = None) -> MemCube | None:
         """The newest version (closed or not), or a given one; ``None`` when unknown."""
 
+    def owner(self, id: str) -> Scope | None:
+        """Whose the newest version is, without reading what it holds; ``None`` when unknown."""
+
     def versions(self, id: str) -> list[MemCube]:
         """All versions, oldest first."""
 

@@ -206,6 +206,8 @@ class IndexCache:
         self._lock = threading.Lock()
         self._indexes: OrderedDict[tuple[int, Scope], tuple[Store, ScopeIndex]] = OrderedDict()
         self._saved: dict[tuple[int, Scope], int] = {}  # rows in the snapshot
+        self._held: dict[tuple[int, Scope], int] = {}  # rows in memory
+        self._rows = 0  # of all: adding them up at each search would cost more the more users there are
 
     def get(self, store: Store, scope: Scope) -> ScopeIndex:
         """The index of ``scope``, up to date with ``store``."""
@@ -223,7 +225,7 @@ class IndexCache:
             if index.sync(store) and folder is not None:
                 self._forget_files(store)
             self._save(name, index, store, folder)
-        self._evict()
+        self._evict(name, len(index))
         return index
 
     def scopes(self, store: Store) -> list[Scope]:
@@ -236,6 +238,8 @@ class IndexCache:
         with self._lock:
             stores = {id(known): known for known, _ in self._indexes.values()}
             self._indexes.clear()
+            self._held.clear()
+            self._rows = 0
         if store is not None:
             stores[id(store)] = store
         for each in stores.values():
@@ -256,13 +260,16 @@ class IndexCache:
         with self._lock:
             self._saved[name] = rows
 
-    def _evict(self) -> None:
+    def _evict(self, name: tuple[int, Scope], rows: int) -> None:
+        """Note the rows of the index just used, and let go of old ones while there are too many."""
         with self._lock:
-            rows = sum(len(index) for _, index in self._indexes.values())
-            while len(self._indexes) > 1 and rows > self._max_rows:
-                name, (_, index) = self._indexes.popitem(last=False)
-                self._saved.pop(name, None)
-                rows -= len(index)
+            if name in self._indexes:  # else it was dropped meanwhile
+                self._rows += rows - self._held.get(name, 0)
+                self._held[name] = rows
+            while len(self._indexes) > 1 and self._rows > self._max_rows:
+                oldest, _ = self._indexes.popitem(last=False)
+                self._saved.pop(oldest, None)
+                self._rows -= self._held.pop(oldest, 0)
 
 
 def _batched(changes: Iterable[Change], size: int) -> Iterator[list[Change]]:

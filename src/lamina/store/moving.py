@@ -6,7 +6,8 @@ again. Writers of the file wait meanwhile. Until everything is there and both si
 target says in ``meta`` that it is unfinished and opens for nothing else.
 
 The log of a file names no tenants. Its rows get that of the memory they are about, or the file's only one; those about
-a forgotten memory of a file with several are the operator's alone.
+a forgotten memory of a file with several are the operator's alone. A file that is a copy of a server
+(``lamina.store.copying``) does name them, in a table of its own.
 """
 
 from __future__ import annotations
@@ -36,13 +37,19 @@ _EDGES = (
     " superseded, valid_from, valid_to"
 )
 # Everything both sides must have, in the order in which it is copied: columns, and those that order the rows.
-_TABLES = {
+TABLES = {
     "cubes": (", ".join(COLUMNS), "key"),
     "parents": ("parent, key, lineage", "key, parent, lineage"),
     "edges": (_EDGES, "key"),
     "gone": ("key, change, tenant, user_id, agent_id, run_id", "key"),
     "log": ("seq, at, actor, action, cube, version, reason, details, hash", "seq"),
 }
+# New edges must get numbers that those copied with theirs do not have; a login that may not set the counter counts.
+_TAKEN = """
+SELECT count(nextval(pg_get_serial_sequence('lamina.edges', 'key')))
+FROM generate_series(1, (SELECT coalesce(max(key), 0) FROM edges))
+"""
+LOG_TENANTS = "log_tenants"  # in a file that is a copy of a server: whose each row of the log is
 Rows = Sequence[tuple[Any, ...]]
 Progress = Callable[[str, int], None]
 
@@ -67,6 +74,7 @@ def move(source: SqliteStore, target: PostgresStore, *, progress: Progress = lam
                              ("log", _Log(db))):  # fmt: skip
             _copy(db, target, table, write, progress)
         with target.locked() as (to, _):
+            to.execute(_TAKEN)
             to.commit(head)
         rows = _proved(db, target)
         if problems := target.verify():
@@ -99,7 +107,7 @@ def _claim(db: Connection, target: PostgresStore, head: Head) -> None:
 def _copy(
     db: Connection, target: PostgresStore, table: str, write: Callable[[PgDatabase, Rows], None], progress: Progress
 ) -> None:
-    columns, order = _TABLES[table]
+    columns, order = TABLES[table]
     while True:
         with target.locked() as (to, head):
             (last,) = to.execute(f"SELECT coalesce(max({order}), 0) FROM {table}").fetchone() or (0,)
@@ -140,16 +148,23 @@ class _Log:
         self._db = db
         tenants = db.execute("SELECT tenant FROM cubes UNION SELECT tenant FROM gone").fetchall()
         self._only = tenants[0][0] if len(tenants) == 1 else ""
+        named = db.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (LOG_TENANTS,)).fetchone()
+        self._named = named is not None
 
     def __call__(self, to: PgDatabase, rows: Rows) -> None:
         about = json.dumps([row[4] for row in rows])
         owned = "SELECT DISTINCT id, tenant FROM cubes WHERE id IN (SELECT value FROM json_each(?))"
         tenants = dict(self._db.execute(owned, (about,)).fetchall())
-        to.put_log([(Row(*row), tenants.get(row[4], self._only)) for row in rows])
+        named = self._known(rows) if self._named and rows else {}
+        to.put_log([(Row(*row), named.get(row[0], tenants.get(row[4], self._only))) for row in rows])
+
+    def _known(self, rows: Rows) -> dict[int, str]:
+        sql = f"SELECT seq, tenant FROM {LOG_TENANTS} WHERE seq BETWEEN ? AND ?"
+        return dict(self._db.execute(sql, (rows[0][0], rows[-1][0])).fetchall())
 
 
 def _plain(table: str) -> Callable[[PgDatabase, Rows], None]:
-    columns = _TABLES[table][0]
+    columns = TABLES[table][0]
     sql = f"INSERT INTO {table} ({columns}) VALUES ({', '.join('?' for _ in columns.split(','))})"
     return lambda to, rows: to.executemany(sql, rows)
 
@@ -158,7 +173,7 @@ def _proved(db: Connection, target: PostgresStore) -> dict[str, int]:
     """Rows of each table, if both sides have the same. Raises ``CorruptStore`` naming the table that differs."""
     counts = {}
     with target.whole() as to:
-        for table, (columns, order) in _TABLES.items():
+        for table, (columns, order) in TABLES.items():
             sql = f"SELECT {columns} FROM {table} ORDER BY {order}"
             counts[table] = _same(table, db.execute(sql), to.stream(sql))
         sql = "SELECT key, {} FROM vectors ORDER BY key"

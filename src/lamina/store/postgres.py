@@ -15,7 +15,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -31,6 +31,7 @@ from lamina.store.postgresql.connection import ConnectionLost, Server, Turn, map
 from lamina.store.postgresql.database import PgDatabase
 from lamina.store.postgresql.dialect import PgConnection
 from lamina.store.postgresql.filters import compile_filter
+from lamina.store.postgresql.turns import Turns
 from lamina.store.reader import CHUNK, SqlReader
 from lamina.store.reading import Fragment, within
 from lamina.store.rows import SELECTED, from_row
@@ -75,6 +76,7 @@ class PostgresStore(SqlReader):
         self._tenant = tenant
         self._space = VectorSpace(embedder, self._server.place)
         self._turn = Turn()
+        self._turns = Turns(url, self._server.place)
         self._views: dict[str | None, PostgresStore] = {tenant: self}
         try:
             self._check(unfinished=unfinished)
@@ -187,6 +189,11 @@ class PostgresStore(SqlReader):
         self._space = space
         return count
 
+    def turn(self, name: str, *, wait: bool) -> AbstractContextManager[bool]:
+        """Whether this process alone of all does the work ``name`` until the block ends; with ``wait`` it does, sooner
+        or later."""
+        return self._turns.taken(name, wait=wait)
+
     # -- reading ---------------------------------------------------------------------------------
 
     def changes(self, scope: Scope, since: int = 0) -> Iterator[Change]:
@@ -289,6 +296,7 @@ class PostgresStore(SqlReader):
     def close(self) -> None:
         """Close all connections; safe to call twice. Nothing is pending: commits were durable."""
         self._turn.refuse_nesting()
+        self._turns.close()
         self._server.close()
 
     def __enter__(self) -> Self:

@@ -53,6 +53,11 @@ class SqlReader(ABC):
         sql = f"SELECT {SELECTED} FROM cubes c WHERE c.id = ? AND c.version = ?"
         return next(iter(self._cubes(sql, [id, version])), None)
 
+    def owner(self, id: str) -> Scope | None:
+        """Whose the newest version is, without reading what it holds; ``None`` when unknown."""
+        sql = "SELECT tenant, user_id, agent_id, run_id FROM cubes WHERE id = ? ORDER BY version DESC LIMIT 1"
+        return next((Scope(*row) for row in self._rows(None, sql, (id,))), None)
+
     def versions(self, id: str) -> list[MemCube]:
         """All versions, oldest first."""
         return self._cubes(f"SELECT {SELECTED} FROM cubes c WHERE c.id = ? ORDER BY c.version", [id])

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from lamina.cube.cube import MemCube, Scope, State
 from lamina.errors import Conflict, FrozenCube, InvalidInput, LaminaError, NotFound
 from lamina.store import edges as edge_rows
+from lamina.store.acting import named
 from lamina.store.base import Edge, Write
 from lamina.store.blobs import Blobs
 from lamina.store.log import GENESIS, Chain, Row, details_json
@@ -269,7 +270,7 @@ class SqlTransaction:
         details = [details_json({**more, **write.details}) for write in writes]
         vectors = self._space.check([write.vector for write in writes], db)
         log = [
-            self._log.append(at, w.actor, w.action, w.cube.id, w.cube.header.version, w.reason, text)
+            self._log.append(at, named(w.actor), w.action, w.cube.id, w.cube.header.version, w.reason, text)
             for w, text in zip(writes, details, strict=True)
         ]
         made_from = [row for n, w in enumerate(writes) for row in parents(w.cube, first + n)]
@@ -312,7 +313,8 @@ class SqlTransaction:
     def _log_row(
         self, actor: str, action: str, id: str, version: int, tenant: str, reason: str, details: Mapping[str, Any]
     ) -> None:
-        row = self._log.append(time.time_ns() // 1000, actor, action, id, version, reason, details_json(details))
+        at, who = time.time_ns() // 1000, named(actor)
+        row = self._log.append(at, who, action, id, version, reason, details_json(details))
         self._put_log([row], [tenant])
 
     def _put_log(self, rows: Sequence[Row], tenants: Sequence[str]) -> None:

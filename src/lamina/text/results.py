@@ -110,6 +110,7 @@ def _history_row(event: Event, versions: dict[int, MemCube]) -> dict[str, Any]:
         "new_memory": current.text if current and kind != "DELETE" else None,
         "event": kind,
         "action": event.action,
+        "actor": event.actor,
         "reason": event.reason,
         "created_at": iso(current.header.created) if current else iso(event.at),
         "updated_at": iso(event.at),

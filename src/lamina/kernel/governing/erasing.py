@@ -43,8 +43,15 @@ class Erasing:
             indexes=memory.indexes,
             caches=caches,
             exports=exports.beside(place),
-            notes=place,
+            notes=self._notes(place),
         )
+
+    def _notes(self, place: Path) -> Path:
+        """Of a server whose tenants are kept apart each has its own: one cannot see, so not finish, another's."""
+        if place == getattr(self._memory.store, "path", None):
+            return place
+        tenant = hashlib.sha256(self._memory.settings.tenant.encode()).hexdigest()[:16]
+        return place.with_name(f"{place.name}-{tenant}")
 
 
 def notes_of(memory: Memory) -> Path:

@@ -9,7 +9,8 @@ one below did an instant ago; ``drain`` runs them all at once. After complementa
 What is unusual: the clock has no count of its own to lose. It is a function of the log and of its last saved state, a
 row of that same log; after a kill the rows behind it are counted again. Actions commit by themselves, slice by slice,
 and look at what *is*, not at what was noted, so that an interrupted one is simply done again and finds less to do.
-One process at a time works, by a file lock that dies with it; the others go on counting from what it saved.
+One process at a time works, by a lock that dies with it (of a file, or of the server that holds the store); the others
+go on counting from what it saved.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lamina.cube.cube import MemCube, Scope
 from lamina.errors import InvalidInput, LaminaError, NotFound, StoreUnavailable
@@ -48,6 +49,12 @@ _TEACH = 3
 _BUDGETS = (64, 16, 64, 4)  # mean work units a tick: ids noted, moves, owners swept, groups taught
 
 logger = logging.getLogger("lamina.kernel")
+
+
+class Turns(Protocol):
+    """What a store that many hosts share offers instead of a file: ``PostgresStore.turn``."""
+
+    def __call__(self, name: str, *, wait: bool) -> AbstractContextManager[bool]: ...
 
 
 class Upkeep:
@@ -75,6 +82,7 @@ class Upkeep:
         self._policy, self._tiers, self._now = policy, tiers, clock
         path = getattr(memory.store, "path", None)
         self._file: Path | None = path and path.with_name(f"{path.name}.rhythm")
+        self._turns: Turns | None = getattr(memory.store, "turn", None)
         self._turn = threading.Lock()
         self._found: dict[str, None] = {}  # since the last tick of level 0
         self._noted: list[str] = []  # taken from there, and not yet written
@@ -225,6 +233,10 @@ class Upkeep:
             yield False
             return
         try:
+            if self._turns is not None:
+                with self._turns(f"upkeep of {self._tenant}", wait=wait) as mine:
+                    yield mine
+                return
             if self._file is None:
                 yield True
                 return

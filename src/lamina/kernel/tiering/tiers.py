@@ -27,6 +27,7 @@ from lamina.kernel.tiering.explaining import Explanation
 from lamina.kernel.tiering.residents import Residents, bundle_name, is_current, refused, shared_scope
 from lamina.kernel.tiering.worn import Worn, WornAdapters
 from lamina.llm.causal import CausalLM
+from lamina.parameter.distillation import Progress
 from lamina.store.base import Store
 
 _CONTEXT_SHARE = 4  # a bundle takes at most this part of the context window
@@ -136,12 +137,13 @@ class Tiers:
                 self._retry[name] = self._clock() + 2 * waited, 2 * waited
         return made
 
-    def promote(self, ids: Sequence[str], to: Tier) -> Migration | None:
+    def promote(self, ids: Sequence[str], to: Tier, *, progress: Progress | None = None) -> Migration | None:
         """Move memories up by hand: into the bundle of their scope (and hold them there), or into an adapter. Raises
-        ``BudgetError`` and ``InvalidInput``, and moves nothing of that scope then."""
+        ``BudgetError`` and ``InvalidInput``, and moves nothing of that scope then. What ``progress`` raises ends a
+        lesson, and leaves nothing of it."""
         ids = list(dict.fromkeys(ids))
         if to is Tier.PARAMETER:
-            return self.learn(ids)
+            return self.learn(ids, progress=progress)
         if to is not Tier.ACTIVATION:
             raise InvalidInput(f"to={to!r}: promote to activation or parameter; demote() goes to text")
         now = self._clock()
@@ -159,9 +161,9 @@ class Tiers:
                 self._hold(scope, mine, now)
         return None
 
-    def learn(self, ids: Sequence[str], *, seed: int = 0) -> Migration:
+    def learn(self, ids: Sequence[str], *, seed: int = 0, progress: Progress | None = None) -> Migration:
         """One adapter of these memories, worn from now on where it suffices; or a refusal with its reason."""
-        migration = self.migrator.to_parameter(ids, seed=seed)
+        migration = self.migrator.to_parameter(ids, seed=seed, progress=progress)
         if migration.cube is not None:
             now, name = self._clock(), bundle_name(migration.cube.header.scope)
             with self._lock:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from collections.abc import AsyncIterator, Coroutine
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Header, Request
 from fastapi.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from lamina.errors import LaminaError, NotPermitted
+from lamina.errors import LaminaError
 from lamina.server.caller import Caller, needs
 from lamina.server.failures import described
 from lamina.server.proxy import Exchange, Listener, begin, completed
@@ -24,6 +24,10 @@ from lamina.server.upstreams import Reply, Upstream
 
 router = APIRouter(tags=["openai"], prefix="/v1")
 Reader = Annotated[Caller, needs("read")]
+Talker = Annotated[Caller, needs("read", "write")]  # it tells what is remembered, and keeps what is said
+LEFT = 499  # nobody reads it but the log and the metrics
+_LOOK = 0.2  # seconds between two looks at whether the client is still there
+T = TypeVar("T")
 Named = Annotated[str | None, Header(max_length=255)]
 
 
@@ -31,25 +35,27 @@ Named = Annotated[str | None, Header(max_length=255)]
 async def complete(
     request: Request,
     body: dict[str, Any],
-    caller: Reader,
+    caller: Talker,
     service: Served,
     x_lamina_user: Named = None,
     idempotency_key: Named = None,
 ) -> Response:
     """OpenAI's request and answer, streamed or not. Memories of the user are quoted in the last user message; what the
     user says is kept before the model is asked, its answer when it is complete. All other fields pass unchanged."""
-    if not caller.may("write"):
-        raise NotPermitted("what is said here is remembered: the right 'write' is needed, too")
     user = caller.user or x_lamina_user or body.get("user") or None
     exchange = Exchange(body)
     if user is not None:
         system = await asyncio.to_thread(service.system, caller)
         exchange = await asyncio.to_thread(begin, system, caller.principal, body, user=user, key=idempotency_key)
-    reply = await _upstream(request).complete(exchange.body)
+    reply = await _awaited(request, _upstream(request).complete(exchange.body))
+    if reply is None:
+        return Response(status_code=LEFT)
     headers = {**reply.headers, **_headers(exchange)}
     if reply.status == 200 and body.get("stream"):
         return _Passing(reply, exchange, headers)
-    said = await reply.read()
+    said = await _awaited(request, reply.read())
+    if said is None:
+        return Response(status_code=LEFT)
     if reply.status == 200 and exchange.system is not None:
         said = await _finished(exchange, said)
     return Response(said, reply.status, headers)
@@ -60,6 +66,21 @@ async def models(request: Request, caller: Reader) -> Response:  # noqa: ARG001 
     """As the model's server lists them."""
     reply = await _upstream(request).models()
     return Response(await reply.read(), reply.status, dict(reply.headers))
+
+
+async def _awaited(request: Request, work: Coroutine[Any, Any, T]) -> T | None:
+    """What ``work`` gives; ``None`` if the client left before, which ends it: a model does not go on for nobody."""
+    task = asyncio.ensure_future(work)
+    try:
+        while not task.done():
+            await asyncio.wait({task}, timeout=_LOOK)
+            if not task.done() and await request.is_disconnected():
+                return None
+        return task.result()
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task})
 
 
 class _Passing(StreamingResponse):

@@ -45,7 +45,7 @@ JobBody = Annotated[LearnBody | AddManyBody, Field(discriminator="kind")]
 def start(body: JobBody, caller: Writer, service: Served) -> Answer:
     """Jobs of a process run one after another."""
     work = _learn(body, caller, service) if isinstance(body, LearnBody) else _add(body, caller, service)
-    return asdict(service.jobs.start(body.kind, caller.tenant, _name(caller), work))
+    return asdict(service.jobs.start(body.kind, caller.tenant, caller.actor, work))
 
 
 def _found(job_id: str, caller: Reader, service: Served) -> Job:
@@ -78,13 +78,9 @@ async def events(job: Found, caller: Reader, service: Served) -> AsyncIterator[S
             yield ServerSentEvent(data=asdict(job), event="job")
 
 
-def _name(caller: Caller) -> str:
-    return f"key:{caller.id}"
-
-
 def _asker(caller: Caller) -> str | None:
     """Whose jobs it may see: a key of one user, its own; others, the tenant's."""
-    return _name(caller) if caller.user is not None else None
+    return caller.actor if caller.user is not None else None
 
 
 def _learn(body: LearnBody, caller: Caller, service: Service) -> Callable[[Report], Answer]:
@@ -93,7 +89,9 @@ def _learn(body: LearnBody, caller: Caller, service: Service) -> Callable[[Repor
 
     def work(report: Report) -> Answer:
         report(0.0, f"learning {len(body.ids)} memories")
-        made = service.system(caller).promote(body.ids, "parameter")
+        made = service.system(caller).promote(
+            body.ids, "parameter", progress=lambda step, steps, _: report(step / steps, f"step {step} of {steps}")
+        )
         assert made is not None
         return {"accepted": made.cube is not None, "reason": made.reason, **made.figures}
 

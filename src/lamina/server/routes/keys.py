@@ -29,7 +29,7 @@ class KeyBody(BaseModel):
 def create(body: KeyBody, caller: Admin, service: Served) -> dict[str, Any]:
     """``token`` is shown now and never again."""
     key, token = service.keys.create(
-        body.name, caller.tenant, body.rights, user=body.user, expires=body.expires, actor=f"key:{caller.id}"
+        body.name, caller.tenant, body.rights, user=body.user, expires=body.expires, actor=caller.actor
     )
     return {**key_dict(key), "token": token}
 
@@ -43,7 +43,7 @@ def list_keys(caller: Admin, service: Served) -> list[dict[str, Any]]:
 @router.delete("/{key_id}", summary="Revoke a key")
 def revoke(key_id: str, caller: Admin, service: Served) -> dict[str, Any]:
     """From the next request on it proves nothing."""
-    return key_dict(service.keys.revoke(key_id, tenant=caller.tenant, actor=f"key:{caller.id}"))
+    return key_dict(service.keys.revoke(key_id, tenant=caller.tenant, actor=caller.actor))
 
 
 def key_dict(key: Key) -> dict[str, Any]:

@@ -16,9 +16,10 @@ router = APIRouter(tags=["memories"])
 
 Reader = Annotated[Caller, needs("read")]
 Writer = Annotated[Caller, needs("write")]
-Eraser = Annotated[Caller, needs("forget")]
+Changer = Annotated[Caller, needs("read", "write")]  # the answer tells what is remembered
 Owner = Annotated[str | None, Query(max_length=255)]
 Answer = dict[str, Any]
+_UNREAD = ("id", "event", "semantic_type")  # of what was done, told to a key that may not read
 
 
 class Body(BaseModel):
@@ -63,10 +64,13 @@ def add(
     service: Served,
     idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
 ) -> Answer:
-    """Answers what was stored, updated or superseded. The same request with the same ``Idempotency-Key`` writes once,
-    whatever happened to the first."""
+    """Answers what was stored, updated or superseded, without the words if the key may not read. The same request with
+    the same ``Idempotency-Key`` writes once, whatever happened to the first."""
     told = caller.owner(body.model_dump())
-    return service.system(caller).remember(told.pop("messages"), idempotency_key=idempotency_key, **told)
+    answer = service.system(caller).remember(told.pop("messages"), idempotency_key=idempotency_key, **told)
+    if caller.may("read"):
+        return answer
+    return {"results": [{name: row[name] for name in _UNREAD} for row in answer["results"]]}
 
 
 @router.post("/memories/retry", summary="Read what waits for a model")
@@ -134,7 +138,7 @@ def history(memory_id: str, caller: Reader, service: Served) -> list[Answer]:
 
 
 @router.put("/memories/{memory_id}", summary="Write a new version of a memory")
-def update(memory_id: str, body: UpdateBody, caller: Writer, service: Served) -> Answer:
+def update(memory_id: str, body: UpdateBody, caller: Changer, service: Served) -> Answer:
     """The old version stays in the history."""
     service.changeable(caller, memory_id)
     return service.memory(caller).update(memory_id, body.text, metadata=body.metadata)
@@ -158,14 +162,14 @@ def delete(
 
 
 @router.post("/memories/{memory_id}/restore", summary="Take back a deletion or a supersession")
-def restore(memory_id: str, caller: Writer, service: Served) -> Answer:
+def restore(memory_id: str, caller: Changer, service: Served) -> Answer:
     """What was closed with it is open again too."""
     service.changeable(caller, memory_id)
     return service.memory(caller).restore(memory_id)
 
 
 @router.post("/memories/{memory_id}/accept", summary="Believe a statement that was set aside")
-def accept(memory_id: str, body: AcceptBody, caller: Writer, service: Served) -> Answer:
+def accept(memory_id: str, body: AcceptBody, caller: Changer, service: Served) -> Answer:
     """As it stands, or in other words."""
     service.changeable(caller, memory_id)
     return service.memory(caller).accept(memory_id, body.text)

@@ -14,7 +14,7 @@ from lamina.kernel.governance import granted
 from lamina.kernel.memos import MemOS
 from lamina.kernel.tiering.census import census
 from lamina.server.caller import Caller, needs
-from lamina.server.routes.memories import Answer, Body, Owner, Reader, Writer
+from lamina.server.routes.memories import Answer, Body, Changer, Owner, Reader
 from lamina.server.routes.service_of import Served
 from lamina.text import arguments
 from lamina.text.results import memory_dict
@@ -55,7 +55,7 @@ class ReasonBody(Body):
 
 
 @router.post("/chat", summary="Ask the local model, with memories in the cheapest form")
-def chat(body: ChatBody, caller: Writer, service: Served) -> Answer:
+def chat(body: ChatBody, caller: Changer, service: Served) -> Answer:
     """Answers the text, and which memories served in which form."""
     told = caller.owner(body.model_dump())
     reply = service.system(caller).chat(told.pop("messages"), **told)
@@ -73,7 +73,7 @@ def tiers(
 
 
 @router.post("/tiers/move", summary="Make memories ready as a cache, or go back to text")
-def move(body: MoveBody, caller: Writer, service: Served) -> list[Answer]:
+def move(body: MoveBody, caller: Changer, service: Served) -> list[Answer]:
     """Answers in which form each is now. Adapters take minutes: they are jobs (``POST /jobs``)."""
     for id in body.ids:
         if body.to == "activation":
@@ -96,7 +96,7 @@ def explain(memory_id: str, caller: Reader, service: Served) -> Answer:
 
 
 @router.post("/memories/{memory_id}/feedback", summary="Say that a memory is right, wrong, or what is right")
-def feedback(memory_id: str, body: FeedbackBody, caller: Writer, service: Served) -> Answer:
+def feedback(memory_id: str, body: FeedbackBody, caller: Changer, service: Served) -> Answer:
     """Right: it becomes active. Wrong: it is retracted, or corrected."""
     service.changeable(caller, memory_id)
     said = service.system(caller).feedback(memory_id, body.good, correction=body.correction, reason=body.reason)
