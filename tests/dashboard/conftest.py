@@ -18,9 +18,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "server"))
 from live_server import serving
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium, which ``make test`` installs where it is not there."""
+    """Debian's Chromium, which ``make test`` installs where it is not there. Not for the whole session: playwright
+    keeps an event loop in this thread, and other modules want their own."""
     found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     assert found, "no Chromium here: apt-get install chromium (or any Chrome on the PATH)"
     with sync_playwright() as playwright:

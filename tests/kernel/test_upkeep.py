@@ -451,7 +451,7 @@ class Lessons:
         self.os, self.given = os, list[list[str]]()
         monkeypatch.setattr(os.tiers.migrator, "to_parameter", self)
 
-    def __call__(self, ids: list[str], *, seed: int = 0) -> Migration:
+    def __call__(self, ids: list[str], *, seed: int = 0, progress: object = None) -> Migration:
         self.given.append(sorted(ids))
         lm, store = self.os.tiers.lm, self.os.store
         payload = fresh(lm, ("q_proj",), 2, 4.0, torch.Generator().manual_seed(seed)).to_payload(lm.fingerprint)
@@ -537,7 +537,7 @@ def test_a_memory_forgotten_during_its_lesson_breaks_off_that_lesson_alone(
         gone = os.store.get(wanted[0].cube)
         assert gone is not None
 
-        def to_parameter(ids: list[str], *, seed: int = 0) -> Migration:
+        def to_parameter(ids: list[str], *, seed: int = 0, progress: object = None) -> Migration:
             taught.extend(ids)
             if len(taught) == 1:
                 os.forget(ids[0])

@@ -45,6 +45,9 @@ def connection(url: str, token: str | None, seconds: float, tries: int) -> dict[
         raise InvalidInput(f"url={url!r}: must begin with http:// or https://")
     if tries < 1:
         raise InvalidInput(f"tries={tries!r}: at least 1")
+    token = (token or "").strip()
+    if not token.isascii() or not token.isprintable():  # a header could not carry it, and errors would quote it
+        raise InvalidInput("token: holds signs that no key has; give what `lamina keys create` printed")
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     return {"base_url": url, "headers": headers, "timeout": seconds}
 
@@ -57,6 +60,8 @@ def wire(request: Request[Any]) -> dict[str, Any]:
         "params": dict(request.parameters),
         "headers": dict(request.headers),
     }
+    if not all(value.isascii() and value.isprintable() for value in request.headers.values()):
+        raise InvalidInput("idempotency_key: over HTTP it is made of ASCII letters, digits and signs")
     if request.body is None:
         return sent
     try:
@@ -79,7 +84,8 @@ def pause(request: Request[Any], got: httpx.Response | httpx.TransportError, tri
 def told(request: Request[R], got: httpx.Response | httpx.TransportError) -> R:
     """What the service says, or the error that it tells of."""
     if isinstance(got, Exception):
-        raise StoreUnavailable(f"{got.request.url.copy_with(raw_path=b'/')} does not answer: {got!r}") from got
+        place, fault = got.request.url.copy_with(raw_path=b"/"), type(got).__name__  # its words may quote the key
+        raise StoreUnavailable(f"{place} does not answer: {fault}") from got
     if got.is_success:
         return cast("R", _json(got))
     if got.status_code == 404 and request.optional:

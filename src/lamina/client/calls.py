@@ -49,6 +49,7 @@ def add(
     expiration_date: Moment | None = None,
     infer: bool = True,
     idempotency_key: str | None = None,
+    sensitivity: Sequence[str] = (),
 ) -> Request[Answer]:
     """Remember a message or a list of them: ``{"results": [{"id", "memory", "event", ...}]}``. Written once, however
     often it has to be sent."""
@@ -61,6 +62,7 @@ def add(
         "timestamp": _iso(timestamp),
         "expiration_date": _iso(expiration_date),
         "infer": infer,
+        "sensitivity": list(sensitivity),
     }
     headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
     return Request("POST", "/memories", _given(body), headers=headers, again=True)
@@ -71,9 +73,17 @@ def retry() -> Request[dict[str, int]]:
     return Request("POST", "/memories/retry", again=True)
 
 
-def update(memory_id: str, text: str | None = None, *, metadata: Mapping[str, Any] | None = None) -> Request[Answer]:
+def update(
+    memory_id: str,
+    text: str | None = None,
+    *,
+    metadata: Mapping[str, Any] | None = None,
+    expiration_date: Moment | Literal["unchanged"] | None = "unchanged",
+) -> Request[Answer]:
     """The next version of a memory; the old one stays in ``history``. Sent once, since a repeat would make another."""
-    return Request("PUT", _memory(memory_id), _given({"text": text, "metadata": metadata}))
+    body = _given({"text": text, "metadata": metadata})
+    expiry = {} if expiration_date == "unchanged" else {"expiration_date": _iso(expiration_date)}
+    return Request("PUT", _memory(memory_id), {**body, **expiry})
 
 
 def delete(memory_id: str) -> Request[Answer]:
@@ -81,14 +91,15 @@ def delete(memory_id: str) -> Request[Answer]:
     return Request("DELETE", _memory(memory_id))
 
 
-def forget(memory_id: str) -> Request[Answer]:
-    """Erased everywhere: ``{"forgotten": ids}``. Needs the right "forget"."""
-    return Request("DELETE", _memory(memory_id), parameters={"forget": True})
+def forget(memory_id: str, *, reason: str = "asked to forget", legal_override: bool = False) -> Request[Answer]:
+    """Erased everywhere: ``{"forgotten": ids}``. Needs the right "forget", and to erase what is frozen "admin"."""
+    parameters = {"forget": True, "reason": reason, "legal_override": legal_override}
+    return Request("DELETE", _memory(memory_id), parameters=parameters)
 
 
-def restore(memory_id: str) -> Request[Answer]:
-    """A deletion or supersession taken back."""
-    return Request("POST", f"{_memory(memory_id)}/restore")
+def restore(memory_id: str, *, version: int | None = None, reason: str = "") -> Request[Answer]:
+    """A deletion or supersession taken back; with a ``version`` it says again what it said then."""
+    return Request("POST", f"{_memory(memory_id)}/restore", _given({"version": version, "reason": reason or None}))
 
 
 def accept(memory_id: str, text: str | None = None) -> Request[Answer]:
@@ -135,9 +146,9 @@ def search(
     return Request("POST", "/search", _given(body), again=True)
 
 
-def get(memory_id: str) -> Request[Answer | None]:
-    """One memory, deleted or not, or ``None``."""
-    return Request("GET", _memory(memory_id), again=True, optional=True)
+def get(memory_id: str, *, as_of: Moment | None = None) -> Request[Answer | None]:
+    """One memory, deleted or not, or ``None``; with ``as_of`` the version that was current then."""
+    return Request("GET", _memory(memory_id), parameters=_given({"as_of": _iso(as_of)}), again=True, optional=True)
 
 
 def get_all(

@@ -40,12 +40,15 @@ class Entry:
     updated: datetime
 
 
+_WRITTEN = {"key", "value", "indexed", "updated"}
+
+
 def entry(row: Mapping[str, Any]) -> Entry | None:
     """The item in a memory; ``None`` for any other memory."""
     kept = (row.get("metadata") or {}).get(MARK)
     run = row.get("run_id", "")
-    if not isinstance(kept, Mapping) or not run.startswith(_RUN):
-        return None
+    if not isinstance(kept, Mapping) or not run.startswith(_RUN) or not kept.keys() >= _WRITTEN:
+        return None  # anybody may write such metadata
     return Entry(
         id=row["id"],
         owner={name: row[name] for name in ("user_id", "agent_id") if row.get(name) is not None},

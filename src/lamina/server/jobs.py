@@ -135,12 +135,16 @@ class Jobs:
         if at - self._purged < PURGE:
             return 0
         self._purged = at
-        page = self._store.query(JOBS, closed=True, newest_first=False, limit=1000)
-        old = {cube.id for cube in page.cubes if _over(cube)}
-        if old:
-            with self._store.transaction() as tx:
-                tx.forget(sorted(old), actor="service", reason=f"{KEPT.days} days old")
-        return len(old)
+        gone, cursor = 0, None
+        while True:
+            page = self._store.query(JOBS, closed=True, newest_first=False, limit=1000, cursor=cursor)
+            old = {cube.id for cube in page.cubes if _over(cube)}
+            if old:
+                with self._store.transaction() as tx:
+                    tx.forget(sorted(old), actor="service", reason=f"{KEPT.days} days old")
+            gone, cursor = gone + len(old), page.cursor
+            if cursor is None:
+                return gone
 
     def _read(self, id: str) -> Job | None:
         return _job(self._store.get(f"job-{id}"))

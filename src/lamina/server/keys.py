@@ -73,6 +73,7 @@ class KeyRing:
             raise InvalidInput(f"rights={sorted(wanted)}: give some of {', '.join(RIGHTS)}")
         if user is not None and "admin" in wanted:
             raise InvalidInput(f"user={user!r}: a key of one user cannot be admin of the tenant")
+        expires = arguments.moment("expires", expires)
         if expires is not None and expires <= now():
             raise InvalidInput(f"expires={expires.isoformat()}: is past")
         id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)

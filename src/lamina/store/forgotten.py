@@ -66,6 +66,7 @@ def keep(place: str, journal: Path) -> int:
 
     Durable on return. Several processes may do so; a line that a crash has cut off is written again.
     """
+    _ask(place, _ROWS, 0)  # a database that is not there leaves no journal behind, which would pass for one
     descriptor = os.open(journal, os.O_RDWR | os.O_CREAT, 0o600)
     with os.fdopen(descriptor, "r+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -109,16 +109,21 @@ def undo(request: Request, sent: Annotated[Sent, Form()], caller: Changer, servi
     ids, memory = sent.undo.split(), service.memory(caller)
     for id in ids:
         service.changeable(caller, id)
-    replaced = {id: one for id in ids for one in _replaced_by(service, caller, id)}
-    for id in ids:
-        cube = memory.store.get(id)
-        if cube is not None and cube.header.superseded is None:  # it may have gone with another
+    standing = [id for id in ids if _stands(service, caller, id)]  # what was replaced since takes nothing back
+    replaced = {one.id for id in standing for one in _replaced_by(service, caller, id)}
+    for id in standing:
+        if _stands(service, caller, id):  # it may have gone with another
             memory.delete(id)
-    for one in replaced.values():
-        memory.restore(one.id)
+    for id in replaced:
+        if not _stands(service, caller, id):
+            memory.restore(id)
     if asks_for_part(request):
         return render(request, "chat_kept.html", kept=_cited(service, caller, ids))
     return _page(request, service, caller, _user(caller, sent.user_id), sent.talk(), sent)
+
+
+def _stands(service: Service, caller: Caller, id: str) -> bool:
+    return service.readable(caller, id).header.superseded is None
 
 
 def _replaced_by(service: Service, caller: Caller, id: str) -> list[MemCube]:

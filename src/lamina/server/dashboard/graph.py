@@ -55,7 +55,7 @@ class Asked(BaseModel):
 
     def address(self, **other: Any) -> str:
         """This page's address without what is as usual, or with ``other`` values. Pages are begun anew."""
-        told = type(self)(**(self.model_dump(exclude={"cursor"}) | other)).model_dump(exclude_defaults=True)
+        told = self.model_copy(update={"cursor": "", **other}).model_dump(exclude_defaults=True)
         return f"{ROOT}/graph" + (f"?{urlencode(told, doseq=True)}" if told else "")
 
     def toggled(self, relation: str) -> str:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -36,7 +36,8 @@ Admin = Annotated[Caller, needs("admin")]
 
 LAST = 200  # rows of the log
 LINKS = 100
-COMPARED = 4_000_000  # pairs of words that are worth comparing
+COMPARED = 20_000  # pairs of equal words that are compared of two texts: time grows with them, and more than once
+COMPARED_ON_A_PAGE = 100_000
 WORD = "forget"
 ACTIONS = {
     "add": "Recorded",
@@ -231,9 +232,9 @@ def govern(
 
 
 def compared(old: str, new: str) -> Words:
-    """What became of the words of ``old`` in ``new``."""
+    """What became of the words of ``old`` in ``new``; both as they are if that would take too long to find out."""
     before, after = _words(old), _words(new)
-    if len(before) * len(after) > COMPARED:
+    if _pairs(old, new) > COMPARED:
         return [("del", old), ("ins", new)]
     found: Words = []
     for tag, i, j, k, m in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
@@ -246,6 +247,12 @@ def compared(old: str, new: str) -> Words:
     return found
 
 
+def _pairs(old: str, new: str) -> int:
+    """Pairs of equal words, one of each text."""
+    before, after = Counter(_words(old)), Counter(_words(new))
+    return sum(count * after[word] for word, count in before.items())
+
+
 def _words(text: str) -> list[str]:
     """Words and single signs with the blanks behind them, and ends of lines: together the text."""
     return re.findall(r"\w+[^\S\n]*|[^\w\s][^\S\n]*|\s", text)
@@ -253,13 +260,18 @@ def _words(text: str) -> list[str]:
 
 def _steps(store: Store, id: str, versions: Sequence[MemCube]) -> Iterator[Step]:
     """The last rows of the log, oldest first."""
-    known, written = {one.header.version: one for one in versions}, set[int]()
+    known, written, left = {one.header.version: one for one in versions}, set[int](), COMPARED_ON_A_PAGE
     for event in deque(store.events(cube=id), maxlen=LAST):
         new, old = known.get(event.version), known.get(event.version - 1)
-        text = notes = None
+        text: Words | None = None
+        notes: Words | None = None
         if new and old and event.version not in written:
-            text = compared(old.text, new.text) if new.header.kind == "text" and old.sha256 != new.sha256 else None
-            notes = compared(_json(old), _json(new)) if old.header.metadata != new.header.metadata else None
+            changed = new.header.kind == "text" and old.sha256 != new.sha256
+            left -= _pairs(old.text, new.text) if changed else 0
+            text = None if not changed else compared(old.text, new.text) if left > 0 else [("ins", new.text)]
+            left -= _pairs(_json(old), _json(new))
+            noted = old.header.metadata != new.header.metadata and left > 0
+            notes = compared(_json(old), _json(new)) if noted else None
         written.add(event.version)
         yield Step(event, ACTIONS.get(event.action, event.action), text, notes)
 

@@ -61,8 +61,8 @@ class Whose(BaseModel):
     user_id: str = Field("", max_length=255)
     agent_id: str = Field("", max_length=255)
     job: str = Field("", max_length=64)
-    before: int | None = Field(None, ge=0)
-    after: int | None = Field(None, ge=0)
+    before: int | None = Field(None, ge=0, le=2**62)
+    after: int | None = Field(None, ge=0, le=2**62)
 
     @property
     def owner(self) -> dict[str, str]:

@@ -54,7 +54,7 @@ class Asked(BaseModel):
 
     def address(self, **other: Any) -> str:
         """This page's address without what is as usual, or with ``other`` values. Pages are begun anew."""
-        told = type(self)(**(self.model_dump(exclude={"cursor"}) | other)).model_dump(exclude_defaults=True)
+        told = self.model_copy(update={"cursor": "", **other}).model_dump(exclude_defaults=True)
         return f"{ROOT}/timeline" + (f"?{urlencode(told)}" if told else "")
 
     @property
@@ -75,7 +75,7 @@ class Window:
             return None
         try:
             moved = self.start - _DAY if way < 0 else self.end
-            return f"{moved:%Y-%m-%d}"
+            return moved.date().isoformat()
         except OverflowError:
             return None
 
@@ -142,7 +142,7 @@ def windowed(asked: Asked, at: datetime) -> Window:
 
 def last_day(window: Window) -> str:
     """As a field of a form takes it."""
-    return f"{window.end - timedelta(microseconds=1):%Y-%m-%d}" if window.end else ""
+    return (window.end - timedelta(microseconds=1)).date().isoformat() if window.end else ""
 
 
 def _moved(asked: Asked, window: Window, way: int) -> str | None:
@@ -157,7 +157,7 @@ def _moved(asked: Asked, window: Window, way: int) -> str | None:
         other = datetime.fromisoformat(day) + way * long
     except OverflowError:
         return None
-    first, last = sorted((day, f"{other:%Y-%m-%d}"))
+    first, last = sorted((day, other.date().isoformat()))
     return asked.address(since=first, until=last)
 
 

@@ -15,7 +15,7 @@ from fastapi import APIRouter, Header, Request
 from fastapi.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from lamina.errors import LaminaError
+from lamina.errors import InvalidInput, LaminaError
 from lamina.server.caller import Caller, needs
 from lamina.server.failures import described
 from lamina.server.proxy import Exchange, Listener, begin, completed
@@ -42,7 +42,7 @@ async def complete(
 ) -> Response:
     """OpenAI's request and answer, streamed or not. Memories of the user are quoted in the last user message; what the
     user says is kept before the model is asked, its answer when it is complete. All other fields pass unchanged."""
-    user = caller.user or x_lamina_user or body.get("user") or None
+    user = caller.user or _utf8(x_lamina_user) or body.get("user") or None
     exchange = Exchange(body)
     if user is not None:
         system = await asyncio.to_thread(service.system, caller)
@@ -66,6 +66,14 @@ async def models(request: Request, caller: Reader) -> Response:  # noqa: ARG001 
     """As the model's server lists them."""
     reply = await _upstream(request).models()
     return Response(await reply.read(), reply.status, dict(reply.headers))
+
+
+def _utf8(header: str | None) -> str | None:
+    """Headers arrive as latin-1; names are UTF-8. Raises ``InvalidInput``."""
+    try:
+        return None if header is None else header.encode("latin-1").decode("utf-8")
+    except UnicodeError as error:
+        raise InvalidInput("X-Lamina-User: must be UTF-8") from error
 
 
 async def _awaited(request: Request, work: Coroutine[Any, Any, T]) -> T | None:

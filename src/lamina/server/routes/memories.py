@@ -7,9 +7,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from lamina.errors import NotPermitted
+from lamina.errors import NotFound, NotPermitted
 from lamina.server.caller import Caller, needs
 from lamina.server.routes.service_of import Served
+from lamina.text import arguments
 from lamina.text.results import memory_dict
 
 router = APIRouter(tags=["memories"])
@@ -35,6 +36,10 @@ class AddBody(Body):
     timestamp: str | float | None = Field(None, examples=["2026-06-12T09:30:00Z"])
     expiration_date: str | None = None
     infer: bool = True
+    sensitivity: list[str] = Field(
+        default_factory=list, max_length=64, description="kinds of what was taken out before; keeps it out of weights"
+    )
+    redacted: bool = Field(False, description="take out keys, card numbers, addresses and the like before it is kept")
 
 
 class SearchBody(Body):
@@ -51,6 +56,12 @@ class SearchBody(Body):
 class UpdateBody(Body):
     text: str | None = Field(None, examples=["I moved to Boulder."])
     metadata: dict[str, Any] | None = None
+    expiration_date: str | None = Field(None, description="null: never", examples=["2027-01-01"])
+
+
+class RestoreBody(Body):
+    version: int | None = Field(None, ge=1, description="say again what this version said", examples=[None])
+    reason: str = Field("", max_length=1000)
 
 
 class AcceptBody(Body):
@@ -125,9 +136,14 @@ def search(body: SearchBody, caller: Reader, service: Served) -> Answer:
 
 
 @router.get("/memories/{memory_id}", summary="One memory")
-def get(memory_id: str, caller: Reader, service: Served) -> Answer:
-    """Deleted or not."""
-    return memory_dict(service.readable(caller, memory_id))
+def get(memory_id: str, caller: Reader, service: Served, as_of: str | None = None) -> Answer:
+    """Deleted or not; with ``as_of`` the version that was current then."""
+    cube = service.readable(caller, memory_id)
+    moment = arguments.moment("as_of", as_of, end_of_day=True)
+    then = cube if moment is None else service.system(caller).as_of(cube.id, moment)
+    if then is None:
+        raise NotFound(f"memory {arguments.short(memory_id)} was not known, or closed, at {as_of}")
+    return memory_dict(then)
 
 
 @router.get("/memories/{memory_id}/history", summary="Every change of a memory")
@@ -141,7 +157,8 @@ def history(memory_id: str, caller: Reader, service: Served) -> list[Answer]:
 def update(memory_id: str, body: UpdateBody, caller: Changer, service: Served) -> Answer:
     """The old version stays in the history."""
     service.changeable(caller, memory_id)
-    return service.memory(caller).update(memory_id, body.text, metadata=body.metadata)
+    told = body.model_dump(include=body.model_fields_set & {"expiration_date"})  # null is not the same as not said
+    return service.memory(caller).update(memory_id, body.text, metadata=body.metadata, **told)
 
 
 @router.delete("/memories/{memory_id}", summary="Take a memory out of use, or erase it")
@@ -150,6 +167,8 @@ def delete(
     caller: Writer,
     service: Served,
     forget: Annotated[bool, Query(description="erase it everywhere instead of keeping its history")] = False,
+    reason: Annotated[str, Query(max_length=1000, description="of forgetting; the log keeps it")] = "asked to forget",
+    legal_override: Annotated[bool, Query(description="also what is frozen; needs the right admin")] = False,
 ) -> Answer:
     """With ``?forget=true`` (the right "forget") its text, versions, caches, adapters and our copies are erased."""
     if not forget:
@@ -157,15 +176,23 @@ def delete(
         return service.memory(caller).delete(memory_id)
     if not caller.may("forget"):
         raise NotPermitted("this key may not erase memories: the right 'forget' is needed")
-    service.changeable(caller, memory_id, "forget")
-    return {"forgotten": list(service.system(caller).forget(memory_id).ids)}
+    if legal_override and not caller.may("admin"):
+        raise NotPermitted("this key may not erase what is frozen: the right 'admin' is needed")
+    if legal_override:
+        service.readable(caller, memory_id)
+    else:
+        service.changeable(caller, memory_id, "forget")
+    gone = service.system(caller).forget(memory_id, reason=reason, legal_override=legal_override)
+    return {"forgotten": list(gone.ids)}
 
 
 @router.post("/memories/{memory_id}/restore", summary="Take back a deletion or a supersession")
-def restore(memory_id: str, caller: Changer, service: Served) -> Answer:
-    """What was closed with it is open again too."""
+def restore(memory_id: str, caller: Changer, service: Served, body: RestoreBody | None = None) -> Answer:
+    """What was closed with it is open again too. With a ``version`` it says again, as its next, what it said then."""
     service.changeable(caller, memory_id)
-    return service.memory(caller).restore(memory_id)
+    if body is None or (body.version is None and not body.reason):
+        return service.memory(caller).restore(memory_id)
+    return memory_dict(service.system(caller).restore(memory_id, version=body.version, reason=body.reason))
 
 
 @router.post("/memories/{memory_id}/accept", summary="Believe a statement that was set aside")
