@@ -114,7 +114,7 @@ def undo(request: Request, sent: Annotated[Sent, Form()], caller: Changer, servi
     for id in standing:
         if _stands(service, caller, id):  # it may have gone with another
             memory.delete(id)
-    for id in replaced:
+    for id in replaced - set(ids):  # what one message said first and then took back stays gone with it
         if not _stands(service, caller, id):
             memory.restore(id)
     if asks_for_part(request):
