@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -104,6 +105,20 @@ def connect(path: Path, *, readonly: bool = False) -> sqlite3.Connection:
     return connection
 
 
+def _write_ahead(connection: sqlite3.Connection) -> str:
+    """The mode of the journal, which is the write-ahead log from here on. SQLite does not wait for others when it
+    changes it, so we do: many may open a new file at once."""
+    until = time.monotonic() + BUSY_MS / 1000
+    while True:
+        try:
+            (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            return str(mode)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(0.01)
+
+
 def connect_writer(path: Path, *, durable: bool) -> sqlite3.Connection:
     """The writing connection. A database of another program is refused before anything is changed."""
     connection = connect(path)
@@ -114,8 +129,7 @@ def connect_writer(path: Path, *, durable: bool) -> sqlite3.Connection:
             raise InvalidInput(f"path={str(path)!r} is the database of another program; choose another file")
         if not tables:
             connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
-        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
-        if mode != "wal":
+        if _write_ahead(connection) != "wal":
             raise StoreUnavailable(f"{path}: its file system has no shared memory, which SQLite's log needs; move it")
         connection.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
     except BaseException:
