@@ -12,6 +12,7 @@ import json
 from typing import Any
 
 from lamina.store.filters import Condition, Field, Node
+from lamina.store.filters_sql import combined, join
 from lamina.store.reading import Fragment
 from lamina.store.rows import micros
 
@@ -24,16 +25,13 @@ _TEXT = "({0} #>> '{{}}')"
 
 def compile_filter(node: Node) -> Fragment:
     """SQL text and its parameters, in order."""
-    if isinstance(node, Condition):
-        if node.field.type == "json":
-            return _join(" OR ", [_at_path(path, node) for path in node.field.paths])
-        return _list(node) if node.field.type == "list" else _column(node)
-    joined, parameters = _join(" AND " if node.logic == "and" else " OR ", [compile_filter(p) for p in node.parts])
-    return (f"NOT {joined}", parameters) if node.logic == "not" else (joined, parameters)
+    return combined(node, _condition)
 
 
-def _join(glue: str, parts: list[Fragment]) -> Fragment:
-    return "(" + glue.join(sql for sql, _ in parts) + ")", [p for _, parameters in parts for p in parameters]
+def _condition(condition: Condition) -> Fragment:
+    if condition.field.type == "json":
+        return join(" OR ", [_at_path(path, condition) for path in condition.field.paths])
+    return _list(condition) if condition.field.type == "list" else _column(condition)
 
 
 def _column(condition: Condition) -> Fragment:
