@@ -17,6 +17,7 @@ from lamina.activation.attach import attach
 from lamina.activation.budgeted import shares
 from lamina.activation.cascade_eviction import CAKE, CakeCache, pyramidkv, random_eviction, snapkv, streaming_llm
 from lamina.errors import BudgetError, InvalidInput
+from lamina.tensors.quantize import dequantize, quantize
 
 W = 8
 POLICIES = [
@@ -295,3 +296,48 @@ def test_what_was_evicted_cannot_come_back() -> None:
     _, cache = read(tiny(), CAKE(tokens=20, window=W), torch.tensor([numbers(40)]))
     with pytest.raises(InvalidInput, match="cannot go back"):
         cache.crop(-3)
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_rounded_tokens_are_read_as_their_rounding_says(bits: int) -> None:
+    """The cache of a text, rounded afterwards by hand, against one that was rounded as it was read."""
+    lm, ids, more = tiny(), torch.tensor([numbers(60)]), torch.tensor([numbers(5, seed=1)])
+    _, plain = read(lm, CAKE(tokens=24, window=W), ids)
+    _, cache = read(lm, CAKE(tokens=24, window=W, bits=bits), ids)
+    for layer in range(3):
+        assert torch.equal(cache.kept(layer), plain.kept(layer))
+        held = plain.layers[layer]
+        held.keys, held.values = (dequantize(quantize(part, bits)).to(part.dtype) for part in (held.keys, held.values))
+    policy = CAKE(tokens=10**6, window=W)
+    object.__setattr__(plain, "policy", policy)
+    with torch.no_grad(), attach(lm.model, policy):
+        found = lm.model(more, past_key_values=cache).logits
+        wanted = lm.model(more, past_key_values=plain).logits
+    assert torch.allclose(found[:, :1], wanted[:, :1], atol=1e-9)
+    exact = read(lm, CAKE(tokens=10**6, window=W), torch.cat([ids, more], 1))[0][:, 60:61]
+    assert not torch.allclose(found[:, :1], exact, atol=1e-4)
+
+
+@settings(deadline=None, max_examples=10)
+@given(st.integers(40, 120), st.integers(24_000, 60_000), st.sampled_from([2, 4, 8]), st.sampled_from([10**9, 30]))
+def test_rounded_tokens_are_more_within_the_same_budget(length: int, budget: int, bits: int, chunk: int) -> None:
+    lm, ids = tiny(dtype=torch.float32), torch.tensor([numbers(length)])
+    _, exact = read(lm, CAKE(budget, window=W), ids, chunk)
+    _, cache = read(lm, CAKE(budget, window=W, bits=bits), ids, chunk)
+    with torch.no_grad(), attach(lm.model, cache.policy):
+        lm.model(ids[:, :1], past_key_values=cache)
+    assert cache.nbytes <= budget
+    assert sum(cache.allocation()) >= sum(exact.allocation())
+    assert all(layer.keys.numel() == 0 for layer in cache.layers)  # no exact copy stays behind
+
+
+def test_rounded_beams_follow_their_tokens() -> None:
+    lm, ids = tiny(), torch.tensor([numbers(50)])
+    with torch.no_grad(), attach(lm.model, CAKE(tokens=30, window=W, bits=8)) as attached:
+        found = lm.model.generate(ids, num_beams=3, max_new_tokens=8, do_sample=False, pad_token_id=0)
+    assert found.shape[1] > 50 and attached.cache.layers[0].rounded[0].codes.shape[0] == 3
+
+
+def test_bits_that_fill_no_byte_are_refused() -> None:
+    with pytest.raises(InvalidInput, match="bits=3"):
+        CAKE(tokens=64, bits=3)

@@ -103,16 +103,20 @@ def test_a_group_shares_the_best_basis_of_its_layers_side_by_side() -> None:
 
 
 @settings(deadline=None, max_examples=15)
-@given(st.integers(40, 200), st.floats(1.5, 8.0), st.sampled_from([1, 2, 3, "auto"]), st.integers(0, 6))
-def test_any_ratio_any_length_takes_no_more_bytes(length: int, ratio: float, group: Any, sinks: int) -> None:
+@given(st.integers(40, 200), st.floats(1.5, 8.0), st.sampled_from([1, 2, 3, "auto"]), st.integers(0, 6),
+       st.sampled_from([None, 8, 4]))  # fmt: skip
+def test_any_ratio_any_length_takes_no_more_bytes(
+    length: int, ratio: float, group: Any, sinks: int, bits: int | None
+) -> None:
     lm, ids = tiny(dtype=torch.float32), torch.tensor([numbers(length)])
-    _, cache = read(lm, XKV(ratio=ratio, group=group, sinks=sinks), [ids])
+    _, cache = read(lm, XKV(ratio=ratio, group=group, sinks=sinks, bits=bits), [ids])
     token = 2 * 2 * 16 * 4
+    places = 4 * (length * len(cache.groups) + 3 * sinks)
     if len(cache.factors) == len(cache.groups):
-        assert cache.nbytes <= 3 * token * ((length - sinks) / ratio + sinks) + 4 * length
+        assert cache.nbytes <= 3 * token * ((length - sinks) / ratio + sinks) + places
     count = max(len(members) for members in cache.groups)
     compressed = sum(k.nbytes + v.nbytes for k, v in cache.factors.values())
-    assert cache.peak_nbytes <= compressed + count * token * length + 3 * token * sinks + 4 * length
+    assert cache.peak_nbytes <= compressed + count * (token + 4) * length + 3 * token * sinks + places
 
 
 def test_a_text_too_short_to_gain_stays_as_it_is_until_it_grows() -> None:

@@ -27,6 +27,7 @@ from lamina.activation.budgeted.indicators import Indicator
 from lamina.activation.budgeted.layer import EvictingLayer
 from lamina.budget import parse_bytes, written
 from lamina.errors import BudgetError, InvalidInput
+from lamina.tensors.pack import WIDTHS
 
 Allocation = Literal["cake", "uniform", "pyramid"]
 
@@ -39,6 +40,7 @@ class CAKE:
     ``(1/tau1, 1/tau2)`` of dispersion and shift. ``gamma``: weight of fluctuation. ``pool``: neighbours that share a
     score (odd). ``sinks``: first tokens that are never evicted. ``beta``: steepness of a pyramid. ``every``: tokens
     that leave a full layer at once while decoding (the paper: 1; more spares time and stays below the budget).
+    ``bits``: 8, 4 or 2 to which keys and values are rounded, each token's by itself; ``None``: as they are.
     ``seed``: of random eviction. Raises ``InvalidInput``; ``BudgetError`` at the first read, for a budget under the
     window.
     """
@@ -54,6 +56,7 @@ class CAKE:
     sinks: int = 0
     beta: float = 20.0
     every: int = 8
+    bits: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -69,6 +72,8 @@ class CAKE:
             raise InvalidInput(
                 f"tau={self.tau!r} must be positive, gamma={self.gamma!r} not negative, beta and every >= 1"
             )
+        if self.bits not in (None, *WIDTHS):
+            raise InvalidInput(f"bits={self.bits!r}: give one of {', '.join(map(str, WIDTHS))}, or None")
         if self.tokens is not None and self.tokens <= self.window + self.sinks:
             raise InvalidInput(
                 f"tokens={self.tokens!r}: must be more than window and sinks ({self.window + self.sinks})"
@@ -100,7 +105,7 @@ class CakeCache(Cache):
     layers: list[EvictingLayer]  # type: ignore[assignment]
 
     def __init__(self, policy: CAKE, layers: int) -> None:
-        super().__init__(layers=[EvictingLayer() for _ in range(layers)])
+        super().__init__(layers=[EvictingLayer(policy.bits) for _ in range(layers)])
         self.policy = policy
         self.peak_nbytes = 0
         self._weights: dict[int, float] = {}  # of the layers that have read
@@ -112,7 +117,9 @@ class CakeCache(Cache):
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any, **__: Any
     ) -> tuple[Tensor, Tensor]:
         if not self._mean:
-            self._mean = self.policy.tokens_for(_bytes_per_token(key_states, value_states), len(self.layers))
+            self._mean = self.policy.tokens_for(
+                _bytes_per_token(key_states, value_states, self.policy.bits), len(self.layers)
+            )
         now = attention.current.get()
         found: tuple[Tensor, Tensor] = self.layers[layer_idx].update(key_states, value_states, now.places)
         return found
@@ -155,6 +162,7 @@ class CakeCache(Cache):
         seen = indicators.window_attention(query[:, :, -window:], layer.keys, layer.valid, scaling)
         seen = seen[..., : layer.stored - window]
         layer.scores = self._scored(seen, layer)
+        layer.settle()
         self._weights[number] = indicators.preference(seen).weight(policy.tau)
         self._cut(unread=layer.scores.shape[-1])
 
@@ -183,11 +191,12 @@ class CakeCache(Cache):
     def _decoded(self, layer: EvictingLayer, budget: int, query: Tensor, scaling: float) -> None:
         """Over its budget, the tokens that the newest query needs least leave each head."""
         evictable = layer.stored - self.policy.window
-        if evictable <= budget:
-            return
-        seen = indicators.window_attention(query, layer.keys, layer.valid, scaling)[..., :evictable]
-        layer.scores = self._scored(seen, layer)
-        layer.keep(max(budget + 1 - self.policy.every, 0))
+        if evictable > budget:
+            seen = indicators.window_attention(query, layer.keys, layer.valid, scaling)[..., :evictable]
+            layer.scores = self._scored(seen, layer)
+        layer.settle()
+        if evictable > budget:
+            layer.keep(max(budget + 1 - self.policy.every, 0))
 
     def _scored(self, seen: Tensor, layer: EvictingLayer) -> Tensor:
         policy = self.policy
@@ -225,8 +234,11 @@ def random_eviction(budget: int | str | None = None, **options: Any) -> CAKE:
     return CAKE(budget, allocation="uniform", indicator="random", **options)
 
 
-def _bytes_per_token(keys: Tensor, values: Tensor) -> int:
-    """In one layer: keys and values of all heads and rows, a position and a score each."""
+def _bytes_per_token(keys: Tensor, values: Tensor, bits: int | None) -> int:
+    """In one layer: keys and values of all heads and rows, a position and a score each; where they are rounded, a
+    scale and an offset of each key and value."""
     rows, heads = keys.shape[:2]
     wide = torch.promote_types(keys.dtype, torch.float32).itemsize
-    return int(rows * heads * ((keys.shape[-1] + values.shape[-1]) * keys.element_size() + 4 + wide))
+    width = keys.shape[-1] + values.shape[-1]
+    numbers = width * keys.element_size() if bits is None else width * bits // 8 + 4 * 4
+    return int(rows * heads * (numbers + 4 + wide))

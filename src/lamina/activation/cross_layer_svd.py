@@ -27,6 +27,7 @@ from lamina.activation.budgeted import attention
 from lamina.activation.budgeted.exact import ExactLayer
 from lamina.activation.budgeted.factors import Factors, factorise
 from lamina.errors import InvalidInput
+from lamina.tensors.pack import WIDTHS
 from lamina.tensors.rotary import Rotary
 
 _VALUES_TO_KEYS = 1.5  # section 4: keys are of lower rank than values
@@ -38,7 +39,8 @@ class XKV:
 
     ``group``: neighbouring layers that share a basis; ``"auto"`` takes as many as keep the basis no larger than the
     coefficients. ``tail``: newest tokens that are kept exact while decoding. ``sinks``: first tokens that stay exact,
-    because they would take the largest singular vectors for themselves. Raises ``InvalidInput``.
+    because they would take the largest singular vectors for themselves. ``bits``: 8, 4 or 2 to which the factors are
+    rounded, within the same ratio; ``None``: as they are. Raises ``InvalidInput``.
     """
 
     ratio: float | None = None
@@ -47,6 +49,7 @@ class XKV:
     group: int | Literal["auto"] = "auto"
     tail: int = 256
     sinks: int = 4
+    bits: int | None = None
 
     def __post_init__(self) -> None:
         ranks = (self.rank_k, self.rank_v)
@@ -60,6 +63,8 @@ class XKV:
                 f"rank_k={self.rank_k!r}, rank_v={self.rank_v!r} must be 1 or more, "
                 f"tail={self.tail!r} and sinks={self.sinks!r} not negative"
             )
+        if self.bits not in (None, *WIDTHS):
+            raise InvalidInput(f"bits={self.bits!r}: give one of {', '.join(map(str, WIDTHS))}, or None")
         if self.group != "auto" and self.group < 1:
             raise InvalidInput(f"group={self.group!r}: give 'auto', or 1 or more layers")
 
@@ -72,18 +77,26 @@ class XKV:
         size = self.group if self.group != "auto" else min(max(round(tokens / width), 1), layers)
         return [range(first, min(first + size, layers)) for first in range(0, layers, size)]
 
-    def ranks(self, tokens: int, key_width: int, value_width: int) -> tuple[int, int] | None:
-        """Ranks of keys and values for ``tokens`` factored tokens of a group; ``None`` while factors do not pay."""
+    def ranks(self, tokens: int, key_width: int, value_width: int, itemsize: int = 4) -> tuple[int, int] | None:
+        """Ranks of keys and values for ``tokens`` factored tokens of a group, dense numbers of ``itemsize`` bytes;
+        ``None`` while factors do not pay."""
+        widths = key_width, value_width
+        dense = tokens * sum(widths) * itemsize
+        number, row = (itemsize, 0) if self.bits is None else (self.bits / 8, 8)  # bytes; a scale and an offset a row
         if self.ratio is None:
             assert self.rank_k is not None and self.rank_v is not None
-            found = self.rank_k, self.rank_v
+            found = [self.rank_k, self.rank_v]
         else:
-            each = tokens * (key_width + value_width) / self.ratio / (1 + _VALUES_TO_KEYS)
-            found = int(each / (tokens + key_width)), int(_VALUES_TO_KEYS * each / (tokens + value_width))
-        cost = found[0] * (tokens + key_width) + found[1] * (tokens + value_width)
-        most = min(tokens, key_width), min(tokens, value_width)
-        pays = cost < tokens * (key_width + value_width) and min(found) >= 1
-        return (min(found[0], most[0]), min(found[1], most[1])) if pays else None
+            each = dense / self.ratio / (1 + _VALUES_TO_KEYS)
+            found = [
+                int((share * each - row * tokens) / (number * (tokens + width) + row))
+                for share, width in zip((1.0, _VALUES_TO_KEYS), widths, strict=True)
+            ]
+        step = 1 if self.bits is None else 8 // self.bits  # what fills whole bytes
+        ranks = [min(rank, tokens, width) // step * step for rank, width in zip(found, widths, strict=True)]
+        cost = sum(rank * (number * (tokens + width) + row) + row * tokens
+                   for rank, width in zip(ranks, widths, strict=True))  # fmt: skip
+        return (ranks[0], ranks[1]) if min(ranks) >= 1 and cost < dense else None
 
 
 class XKVCache(Cache):
@@ -97,24 +110,32 @@ class XKVCache(Cache):
         self.peak_nbytes = 0
         self.groups: list[range] = []
         self.factors: dict[int, tuple[Factors, Factors]] = {}  # of keys and values, by number of the group
-        self.places = torch.empty((0, 0), dtype=torch.int32)  # of all tokens, (b, n); -1: padding
+        self.places: dict[int, Tensor] = {}  # of factored tokens, (b, n) int32, by number of the group; -1: padding
 
     # -- what attention asks ---------------------------------------------------------------------
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any, **__: Any
     ) -> tuple[Tensor, Tensor]:
-        if layer_idx == 0:
-            self._arrived(key_states)
+        if not self.groups:
+            width = key_states.shape[1] * key_states.shape[3]
+            self.groups = self.policy.groups(len(self.layers), key_states.shape[2], width)
         layer = self.layers[layer_idx]
-        exact: tuple[Tensor, Tensor] = layer.update(key_states, value_states)
+        exact: tuple[Tensor, Tensor] = layer.update(key_states, value_states, attention.current.get().places)
         found = self.factors.get(self._group(layer_idx))
         if found is None or key_states.shape[-2] == 1:  # a single query is answered by ``attention``
             return exact
         return self._whole(layer_idx, found)
 
-    def seen_by(self, _: int) -> Tensor | None:
-        return None if bool((self.places >= 0).all()) else self.places[:, None] >= 0
+    def seen_by(self, layer: int) -> Tensor | None:
+        places = self.kept(layer)
+        return None if bool((places >= 0).all()) else places[:, None] >= 0
+
+    def kept(self, layer: int) -> Tensor:
+        """``(b, n)`` int32: where the tokens of ``layer`` stand, in the order they are stored; -1 is padding."""
+        exact, sinks = self.layers[layer].places, self.policy.sinks
+        folded = self.places.get(self._group(layer))
+        return exact if folded is None else torch.cat([exact[:, :sinks], folded, exact[:, sinks:]], 1)
 
     @torch.no_grad()
     def attention(self, layer: int, query: Tensor, scaling: float) -> Tensor | None:
@@ -153,19 +174,10 @@ class XKVCache(Cache):
     def nbytes(self) -> int:
         """Live bytes, from storages."""
         folded = sum(keys.nbytes + values.nbytes for keys, values in self.factors.values())
-        return folded + sum(layer.nbytes for layer in self.layers) + self.places.untyped_storage().nbytes()
+        places = sum(part.untyped_storage().nbytes() for part in self.places.values())
+        return folded + places + sum(layer.nbytes for layer in self.layers)
 
     # -- inside ----------------------------------------------------------------------------------
-
-    def _arrived(self, key_states: Tensor) -> None:
-        rows, _, count, _ = key_states.shape
-        if not self.groups:
-            self.groups = self.policy.groups(len(self.layers), count, key_states.shape[1] * key_states.shape[3])
-        places, seen = attention.current.get().places, self.get_seq_length()
-        if places is None:
-            places = torch.arange(seen, seen + count, dtype=torch.int32)[None]
-        before = self.places if seen else places[:, :0].expand(rows, 0)
-        self.places = torch.cat([before, places.expand(rows, count)], 1)
 
     def _group(self, layer: int) -> int:
         return next(number for number, members in enumerate(self.groups) if layer in members)
@@ -174,47 +186,59 @@ class XKVCache(Cache):
         """Factor the ``new`` exact tokens behind the sinks of a group, together with what is factored already; left
         as it is while factors would take more bytes than they save."""
         members, sinks, before = self.groups[number], self.policy.sinks, self.factors.get(number)
-        count = new + (before[0].coefficients.shape[1] if before else 0)
-        width = [part[0].shape[1] * part[0].shape[3] * len(members) for part in self._states(members)]
-        ranks = self.policy.ranks(count, width[0], width[1])
+        ranks = self._ranks(number, new + (before[0].count if before else 0))
         if ranks is None:
             return
-        valid = self.places[:, -new:, None] >= 0
-        keys = torch.cat([self._unrotated(layer, new) for layer in members], -1) * valid
+        places = self.layers[members[0]].places[:, sinks:]
+        valid = places[..., None] >= 0
+        keys = torch.cat([self._unrotated(layer) for layer in members], -1) * valid
         values = torch.cat([_flat(self.layers[layer].values[:, :, sinks:]) for layer in members], -1) * valid
         dtype = self.layers[members[0]].dtype
-        self.factors[number] = (
+        self._hold(
+            number,
             factorise(keys.to(dtype), ranks[0], before[0] if before else None),
             factorise(values, ranks[1], before[1] if before else None),
+            torch.cat([self.places[number], places], 1) if before else places.clone(),
         )
         for layer in members:
             self.layers[layer].drop(sinks)
 
-    def _states(self, members: range) -> tuple[list[Tensor], list[Tensor]]:
-        return [self.layers[n].keys for n in members], [self.layers[n].values for n in members]
+    def _hold(self, number: int, keys: Factors, values: Factors, places: Tensor) -> None:
+        """Of a group from now on."""
+        bits = self.policy.bits
+        self.factors[number] = (keys, values) if bits is None else (keys.rounded(bits), values.rounded(bits))
+        self.places[number] = places
 
-    def _unrotated(self, layer: int, new: int) -> Tensor:
-        """``(b, new, H_kv d)`` with positions off; every row by its own places."""
-        keys = self.layers[layer].keys[:, :, self.policy.sinks :]
+    def _ranks(self, number: int, count: int) -> tuple[int, int] | None:
+        """Of ``count`` factored tokens of a group."""
+        members = self.groups[number]
+        first = self.layers[members[0]]
+        keys, values = (part.shape[1] * part.shape[3] * len(members) for part in (first.keys, first.values))
+        return self.policy.ranks(count, keys, values, first.keys.element_size())
+
+    def _unrotated(self, layer: int) -> Tensor:
+        """``(b, new, H_kv d)`` of the exact tokens behind the sinks, positions off; every row by its own places."""
+        exact, sinks = self.layers[layer], self.policy.sinks
         rows = [
             self.rotary.unrotate(row, places.clamp_min(0))
-            for row, places in zip(keys, self.places[:, -new:], strict=True)
+            for row, places in zip(exact.keys[:, :, sinks:], exact.places[:, sinks:], strict=True)
         ]
         return _flat(torch.stack(rows))
 
     def _block(self, layer: int, factors: Factors) -> Tensor:
         """``(b, r, e)``: the layer's columns of its group's basis."""
         members = self.groups[self._group(layer)]
-        width = factors.basis.shape[2] // len(members)
+        basis = factors.basis
+        width = basis.shape[2] // len(members)
         at = (layer - members[0]) * width
-        return factors.basis[..., at : at + width]
+        return basis[..., at : at + width]
 
     def _keys(self, layer: int, factors: Factors) -> Tensor:
         """``(b, H_kv, n, d)`` of the factored tokens, rotated."""
         exact = self.layers[layer].keys
         plain = factors.coefficients @ self._block(layer, factors)
         heads = plain.view(*plain.shape[:2], exact.shape[1], exact.shape[3]).transpose(1, 2)
-        places = self.places[:, self.policy.sinks : self.policy.sinks + plain.shape[1]].clamp_min(0)
+        places = self.places[self._group(layer)].clamp_min(0)
         rows = [self.rotary.rotate(row, at) for row, at in zip(heads, places, strict=True)]
         return torch.stack(rows).to(exact.dtype)
 

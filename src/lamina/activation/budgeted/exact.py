@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from transformers.cache_utils import CacheLayerMixin
@@ -12,11 +10,13 @@ from lamina.errors import InvalidInput
 
 
 class ExactLayer(CacheLayerMixin):
-    """``keys``, ``values`` ``(b, H_kv, t, d)``: the exact ones, rotated: ``sinks`` first tokens and the tail."""
+    """``keys``, ``values`` ``(b, H_kv, t, d)``: the exact ones, rotated: ``sinks`` first tokens and the tail; ``places
+    (b, t)`` int32: where they stand, -1 for padding."""
 
     is_croppable = False
     keys: Tensor
     values: Tensor
+    places: Tensor
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -25,24 +25,32 @@ class ExactLayer(CacheLayerMixin):
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         self.dtype, self.device = key_states.dtype, key_states.device
         self.keys, self.values = key_states[:, :, :0].clone(), value_states[:, :, :0].clone()
+        self.places = torch.empty((key_states.shape[0], 0), dtype=torch.int32, device=self.device)
         self.is_initialized = True
 
-    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
-        """The exact ones, the new behind them."""
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The exact ones, the new behind them. One more argument: ``places (b, q)``; without it they stand right after
+        those seen."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
+        (places,) = args or (None,)
+        rows, _, count, _ = key_states.shape
+        if places is None:
+            places = torch.arange(self.seen, self.seen + count, dtype=torch.int32, device=self.device)[None]
+        self.places = torch.cat([self.places, places.expand(rows, count)], 1)
         self.keys = torch.cat([self.keys, key_states], -2)
         self.values = torch.cat([self.values, value_states], -2)
-        self.seen += key_states.shape[-2]
+        self.seen += count
         return self.keys, self.values
 
     def drop(self, sinks: int) -> None:
         """Keep the first ``sinks`` alone; the rest is factored."""
         self.keys, self.values = self.keys[:, :, :sinks].clone(), self.values[:, :, :sinks].clone()
+        self.places = self.places[:, :sinks].clone()
 
     @property
     def nbytes(self) -> int:
-        parts = (self.keys, self.values) if self.is_initialized else ()
+        parts = (self.keys, self.values, self.places) if self.is_initialized else ()
         return sum(part.untyped_storage().nbytes() for part in parts)
 
     def get_seq_length(self) -> int:

@@ -12,34 +12,80 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lamina.tensors.quantize import Rows, dequantize, quantize
+
 
 @dataclass(frozen=True, slots=True)
 class Factors:
-    """``coefficients (b, n, r)``, ``basis (b, r, width)``; ``lost``: the squared error of all roundings so far and the
-    squared norm that was there, each ``(b,)``."""
+    """``left``: coefficients ``(b, n, r)``, ``right``: basis ``(b, r, width)``, either as numbers or rounded by rows;
+    ``lost``: the squared error of all truncations so far and ``norm`` the squared norm that was there, each ``(b,)``.
+    ``dtype``: of the numbers that rounded ones come back as.
+    """
 
-    coefficients: Tensor
-    basis: Tensor
+    left: Tensor | Rows
+    right: Tensor | Rows
     lost: Tensor
     norm: Tensor
+    dtype: torch.dtype = torch.float32
+
+    @property
+    def coefficients(self) -> Tensor:
+        return dequantize(self.left).to(self.dtype) if isinstance(self.left, Rows) else self.left
+
+    @property
+    def basis(self) -> Tensor:
+        return dequantize(self.right).to(self.dtype) if isinstance(self.right, Rows) else self.right
 
     @property
     def nbytes(self) -> int:
         """Live bytes of both factors."""
-        return sum(part.untyped_storage().nbytes() for part in (self.coefficients, self.basis))
+        parts = (self.left, self.right)
+        return sum(part.nbytes if isinstance(part, Rows) else part.untyped_storage().nbytes() for part in parts)
+
+    @property
+    def count(self) -> int:
+        """Rows that are stood for."""
+        return (self.left.codes if isinstance(self.left, Rows) else self.left).shape[1]
 
     @property
     def rank(self) -> int:
-        return self.basis.shape[1]
+        return (self.right.codes if isinstance(self.right, Rows) else self.right).shape[1]
 
     @property
     def energy(self) -> float:
-        """Share of the squared norm that is kept; worst row of the batch."""
+        """Share of the squared norm that is kept, before rounding; worst row of the batch."""
         return float((1 - self.lost / self.norm.clamp_min(1e-30)).min())
 
     def dense(self) -> Tensor:
         """``(b, n, width)``."""
         return self.coefficients @ self.basis
+
+    def rounded(self, bits: int) -> Factors:
+        """Both factors in ``bits``, row by row. Before, the size of each direction moves from the coefficients into
+        the basis, whose rows have scales of their own: a token's numbers are then of one size, and weak directions
+        are rounded as finely as strong ones."""
+        coefficients, basis = self.coefficients, self.basis
+        sizes = coefficients.norm(dim=1).clamp_min(1e-30) / self.count**0.5
+        left, right = coefficients / sizes[:, None], basis * sizes[..., None]
+        return Factors(quantize(left, bits), quantize(right, bits), self.lost, self.norm, basis.dtype)
+
+    def kept(self, chosen: Tensor, rank: int) -> Factors:
+        """Of the rows ``chosen (b, m)`` alone, the best factors of rank ``rank``, as numbers. The error of rows that
+        are gone counts as if it were that of those that stay."""
+        coefficients, basis = self.coefficients.double(), self.basis.double()
+        rows = coefficients.gather(1, chosen[..., None].expand(*chosen.shape, coefficients.shape[2]))
+        axes, mixing = torch.linalg.qr(basis.mT)
+        core = rows @ mixing.mT
+        vectors = torch.linalg.eigh(core.mT @ core).eigenvectors.flip(-1)[..., :rank]
+        found, total = core @ vectors, core.square().sum((1, 2))
+        error = (total - found.square().sum((1, 2))).clamp_min(0)
+        dtype = self.dtype if isinstance(self.left, Rows) else self.left.dtype
+        return Factors(
+            found.to(dtype).contiguous(),
+            (vectors.mT @ axes.mT).to(dtype).contiguous(),
+            self.lost + error,
+            self.lost + total,
+        )
 
 
 def factorise(rows: Tensor, rank: int, before: Factors | None = None) -> Factors:
@@ -54,7 +100,7 @@ def factorise(rows: Tensor, rank: int, before: Factors | None = None) -> Factors
         coefficients, basis = before.coefficients.double(), before.basis.double()
         stack, gram = wide, basis.mT @ (coefficients.mT @ coefficients) @ basis + wide.mT @ wide
         lost, norm = before.lost, before.norm + wide.square().sum((1, 2))
-    count = rows.shape[1] + (0 if before is None else before.coefficients.shape[1])
+    count = rows.shape[1] + (0 if before is None else before.count)
     rank = min(rank, count, rows.shape[2])
     if before is None and count < rows.shape[2]:
         vectors = _right_from_left(wide, rank)
