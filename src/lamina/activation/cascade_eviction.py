@@ -15,6 +15,7 @@ a text is read, so that the kept sets are nested and the end is that of one allo
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -153,6 +154,21 @@ class CakeCache(Cache):
     def nbytes(self) -> int:
         """Live bytes of keys, values, positions and scores, from their storages."""
         return sum(layer.nbytes for layer in self.layers)
+
+    def state(self) -> dict[str, Tensor]:
+        """What is known of the layers besides what they hold, for a cache that goes on later."""
+        return {
+            "mean": torch.tensor([self._mean]),
+            "weights": torch.tensor([self._weights[n] for n in sorted(self._weights)], dtype=torch.float64),
+            "budgets": torch.tensor(self._budgets),
+            "drawn": self._generator.get_state(),
+        }
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take up ``state``. Raises ``KeyError``."""
+        self._mean, self._budgets = int(tensors["mean"]), tensors["budgets"].tolist()
+        self._weights = dict(enumerate(tensors["weights"].tolist()))
+        self._generator.set_state(tensors["drawn"])
 
     # -- inside ----------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ tail and places included.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -82,6 +83,23 @@ class EvictedBasesCache(XKVCache):
     def allocation(self) -> list[int]:
         """Tokens that each layer holds now."""
         return [self.kept(layer).shape[1] for layer in range(len(self.layers))]
+
+    def state(self) -> dict[str, Tensor]:
+        """What is known of the groups besides what they hold, for a cache that goes on later."""
+        found = {f"group.{number:03d}.score": score for number, score in self._scores.items()}
+        weights = [sum(of) / len(of) for _, of in sorted(self._weights.items())]
+        return found | {
+            "mean": torch.tensor([self._mean]),
+            "weights": torch.tensor(weights, dtype=torch.float64),
+            "drawn": self._generator.get_state(),
+        }
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take up ``state``. Raises ``KeyError``."""
+        self._mean = int(tensors["mean"])
+        self._weights = {number: [weight] for number, weight in enumerate(tensors["weights"].tolist())}
+        self._scores = {number: tensors[f"group.{number:03d}.score"] for number in self._weights}
+        self._generator.set_state(tensors["drawn"])
 
     @torch.no_grad()
     def attended(self, layer: int, query: Tensor, scaling: float) -> None:

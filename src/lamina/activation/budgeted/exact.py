@@ -43,6 +43,11 @@ class ExactLayer(CacheLayerMixin):
         self.seen += count
         return self.keys, self.values
 
+    def restore(self, seen: int, keys: Tensor, values: Tensor, places: Tensor) -> None:
+        """Take up what a layer held after ``seen`` tokens."""
+        self.lazy_initialization(keys, values)
+        self.seen, self.keys, self.values, self.places = seen, keys, values, places
+
     def drop(self, sinks: int) -> None:
         """Keep the first ``sinks`` alone; the rest is factored."""
         self.keys, self.values = self.keys[:, :, :sinks].clone(), self.values[:, :, :sinks].clone()

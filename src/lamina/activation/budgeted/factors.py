@@ -81,8 +81,8 @@ class Factors:
         error = (total - found.square().sum((1, 2))).clamp_min(0)
         dtype = self.dtype if isinstance(self.left, Rows) else self.left.dtype
         return Factors(
-            found.to(dtype).contiguous(),
-            (vectors.mT @ axes.mT).to(dtype).contiguous(),
+            _own(found, dtype),
+            _own(vectors.mT @ axes.mT, dtype),
             self.lost + error,
             self.lost + total,
         )
@@ -112,8 +112,8 @@ def factorise(rows: Tensor, rank: int, before: Factors | None = None) -> Factors
         found = torch.cat([coefficients @ (basis @ vectors), found], 1)
     error = (total - found.square().sum((1, 2))).clamp_min(0)
     return Factors(
-        found.to(rows.dtype).contiguous(),
-        vectors.mT.to(rows.dtype).contiguous(),
+        _own(found, rows.dtype),
+        _own(vectors.mT, rows.dtype),
         lost.to(error) + error,
         norm.to(error),
     )
@@ -133,3 +133,8 @@ def _right_from_left(wide: Tensor, rank: int) -> Tensor:
     left = torch.linalg.eigh(wide @ wide.mT).eigenvectors.flip(-1)[..., :rank]
     found: Tensor = torch.linalg.qr(wide.mT @ left).Q
     return found
+
+
+def _own(part: Tensor, dtype: torch.dtype) -> Tensor:
+    """With a storage of its own size: a slice would keep all singular vectors alive."""
+    return torch.empty(part.shape, dtype=dtype, device=part.device).copy_(part)

@@ -64,6 +64,15 @@ class EvictingLayer(CacheLayerMixin):
         self.seen += count
         return self.keys, self.values
 
+    def restore(self, seen: int, positions: Tensor, scores: Tensor, keys: Tensor | Rows, values: Tensor | Rows) -> None:
+        """Take up what a layer with the same ``bits`` held after ``seen`` tokens."""
+        self.lazy_initialization(*(part if isinstance(part, Tensor) else dequantize(part) for part in (keys, values)))
+        if isinstance(keys, Rows) and isinstance(values, Rows):
+            self.rounded = keys, values
+        elif isinstance(keys, Tensor) and isinstance(values, Tensor):
+            self.keys, self.values = keys, values
+        self.seen, self.positions, self.scores = seen, positions, scores
+
     def settle(self) -> None:
         """The layer has read: what is new is rounded, and only the rounded form stays. Nothing without ``bits``."""
         if self.rounded is None or self.bits is None:
