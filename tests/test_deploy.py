@@ -99,6 +99,10 @@ def test_containers_have_no_more_than_they_need() -> None:
         assert service["user"] == "10001" and service["read_only"] and service["cap_drop"] == ["ALL"]
         assert service["security_opt"] == ["no-new-privileges:true"]
     assert database["read_only"] and "ports" not in database and database["networks"] == ["inside"]
+    assert database["cap_drop"] == ["ALL"] and database["security_opt"] == ["no-new-privileges:true"]
+    # What the image's start needs as root to make the folder postgres's and become that user, and nothing else.
+    assert set(database["cap_add"]) == {"CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"}
+    assert not any(name in service for service in (lamina, backup) for name in ("cap_add", "privileged"))
     assert compose()["networks"]["inside"] == {"internal": True}
     assert all(port.startswith("127.0.0.1:") for port in lamina["ports"])
     assert lamina["depends_on"]["database"]["condition"] == "service_healthy"
@@ -110,6 +114,41 @@ def test_containers_have_no_more_than_they_need() -> None:
             assert value.startswith("${DATABASE_PASSWORD:?"), f"{name} is in the file, or may be empty"
     volumes = {mount.split(":")[0] for service in services.values() for mount in service["volumes"]}
     assert volumes == set(compose()["volumes"])
+
+
+def test_workers_are_as_the_page_on_sizes_says() -> None:
+    """One for each of its two cores, each computing with one: in the unit and in the containers."""
+    page = (ROOT / "docs" / "explain" / "sizing.md").read_text()
+    assert "One worker for each core" in page and "`OMP_NUM_THREADS=1`" in page and "2 workers on 2 cores" in page
+    service, services = unit(DEPLOY / "lamina.service")["Service"], compose()["services"]
+    assert service["Environment"] == "OMP_NUM_THREADS=1"
+    assert (
+        services["lamina"]["environment"]["OMP_NUM_THREADS"]
+        == "1"
+        == services["backup"]["environment"]["OMP_NUM_THREADS"]
+    )
+    assert re.search(r"^ENV .*\bOMP_NUM_THREADS=1\b", (DEPLOY / "Dockerfile").read_text(), re.M)
+    for words in (shlex.split(service["ExecStart"]), services["lamina"]["command"]):
+        assert words[words.index("--workers") + 1] == "2"
+    assert "2 workers" in (HOW_TO / "deploy.md").read_text()
+
+
+def test_the_settings_say_the_same_to_a_shell_and_to_systemd(tmp_path: Path) -> None:
+    """Every line, also those that begin as comments: an address with & in it is one value and starts nothing."""
+    text = re.sub(r"^# (?=[A-Z]+(_[A-Z]+)*=)", "", (DEPLOY / "lamina.env.example").read_text(), flags=re.M)
+    (tmp_path / "lamina.env").write_text(text)
+    script = f"cd {shlex.quote(str(tmp_path))}; set -a; . ./lamina.env; set +a; exec env -0"
+    for shell in ("sh", "bash"):
+        done = subprocess.run([shell, "-euc", script], env={"PATH": os.environ["PATH"]}, capture_output=True, text=True)
+        assert done.returncode == 0 and done.stderr == ""
+        seen = dict(line.split("=", 1) for line in done.stdout.split("\0") if line)
+        # systemd takes the last of a name; quotes around a value are not part of it, and nothing in it is expanded.
+        told = dict(line.split("=", 1) for line in text.splitlines() if line and not line.startswith("#"))
+        meant = {name: shlex.split(value)[0] if value else "" for name, value in told.items()}
+        assert {name: seen[name] for name in meant} == meant
+        assert not any("$" in value or "`" in value for value in told.values())
+    assert "&" in meant["LAMINA_DATABASE"] and meant["LAMINA_DATABASE"].startswith("postgresql://")
+    assert {"LAMINA_HOME", "BACKUPS", "PGPASSWORD"} <= set(meant)
 
 
 def test_the_image_has_the_models_of_the_makefile() -> None:

@@ -80,9 +80,9 @@ class Memory:
             place, tenant=tenant, embedder=self.embedder.name, durable=self.settings.durable
         )
         self.indexes = IndexCache()
-        llm = llm or _capable_model(self.settings)
+        self.llm = llm or _capable_model(self.settings)
         wishes = self.settings.custom_instructions
-        tools = Tools(self.store, self.embedder, self.indexes, llm, wishes)
+        tools = Tools(self.store, self.embedder, self.indexes, self.llm, wishes)
         others = {"memlora": lambda tools: _memlora(tools, self.settings.tenant)}
         built = pipelines.build(pipeline or self.settings.pipeline, tools, others)
         self.pipeline = replace(
@@ -92,7 +92,7 @@ class Memory:
             retriever=retriever or built.retriever,
         )
         self._ingestion = Ingestion(self.store, self.embedder, self.pipeline, self.indexes)
-        self.reranker = reranker or reranking.reranker(self.settings.reranker, llm)
+        self.reranker = reranker or reranking.reranker(self.settings.reranker, self.llm)
         self._sessions = SessionClock(self.store)
         self._tenant = self.settings.tenant
 

@@ -41,6 +41,9 @@ class Settings(BaseSettings):
     llm: str = Field(default="local:smollm2", description="the chat model, local:NAME or openai:NAME")
     llm_base_url: str | None = Field(default=None, description="an OpenAI-compatible endpoint")
     llm_api_key: SecretStr | None = Field(default=None, description="its key; OPENAI_API_KEY works too")
+    model_requests: int = Field(
+        default=32, ge=1, description="requests of a serving process that may wait for models at once"
+    )
     durable: bool = Field(default=True, description="fsync every write (SQLite synchronous=FULL)")
 
     @property

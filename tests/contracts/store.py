@@ -458,6 +458,26 @@ class StoreContract:
         with pytest.raises(NotFound, match="12345"):
             store.load([order[0], 12345])
 
+    def test_sizes_are_those_of_what_is_open_in_the_scope(self, store: Store) -> None:
+        ended = cube("over", valid_to=T0), cube("expired", expires=T0), cube("archived", state=State.ARCHIVED)
+        texts = [cube(text) for text in ("one", "zwei ü", "three")]
+        insert(store, *texts, *ended, cube("of bob", scope=BOB), cube("of others", scope=Scope("umbrella", "alice")))
+        made_by = Fingerprint("a", "w", "t", "f")
+        for kind, long, of in (("activation", 3, texts[:2]), ("activation", 5, texts[1:]), ("parameter", 2, texts[:1])):
+            lineage = Lineage(tuple((one.id, 1) for one in of), "prefill")
+            payload = TensorPayload.from_numpy({"k": np.ones(long, np.float32)}, made_by)
+            insert(store, MemCube(Header(scope=ALICE, kind=kind, lineage=lineage), payload))  # type: ignore[arg-type]
+        revise(store, texts[2], "three and more")
+        for scope in (ALICE, BOB, Scope(), Scope("umbrella"), Scope("nobody")):
+            found = {one.kind: one for one in store.sizes(scope)}
+            for kind in ("text", "activation", "parameter"):
+                cubes = store.query(scope, {"kind": kind}, limit=100).cubes
+                made_of = {id for one in cubes for id, _ in one.header.lineage.derived_from}
+                size = (len(cubes), sum(one.nbytes for one in cubes), len(made_of))
+                told = found.get(kind)
+                assert size == ((told.cubes, told.bytes, told.parents) if told else (0, 0, 0))
+        assert [one.cubes for one in store.sizes(ALICE)] == [2, 1, 3]
+
     # -- vectors ---------------------------------------------------------------------------------
 
     def test_the_vector_is_that_of_the_newest_version(self, store: Store) -> None:

@@ -31,7 +31,7 @@ def test_every_page_of_the_navigation_is_there(site: str) -> None:
     paths = {route.path.strip("/").split("/")[0] for page in PAGES for route in page.router.routes}
     assert {path for path, _ in NAVIGATION} <= paths
     for path, title in NAVIGATION:
-        answer = httpx.get(f"{site}/dashboard/{path}")
+        answer = httpx.get(f"{site}/dashboard/{path}", timeout=60)
         assert answer.status_code == 200 and f"<title>{title}" in answer.text
 
 

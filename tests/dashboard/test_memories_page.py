@@ -16,7 +16,8 @@ from lamina import Memory
 from lamina.bench.synthetic import WordVectors
 from lamina.cube.cube import Header, Lineage, MemCube, Provenance, Scope, Source, State, now
 from lamina.cube.payload import TextPayload
-from lamina.server.dashboard.memories import MOST, Asked, find, stops
+from lamina.server.dashboard.memories import Asked, find
+from lamina.server.dashboard.stops import MOST, stops
 from lamina.server.service import Service
 from lamina.store.base import Write
 

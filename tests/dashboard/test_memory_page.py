@@ -19,7 +19,7 @@ from lamina.bench.synthetic import WordVectors
 from lamina.cube.cube import Header, Lineage, MemCube, Provenance, Scope, Source, now
 from lamina.cube.payload import TextPayload
 from lamina.server.app import create_app
-from lamina.server.dashboard.memory import compared
+from lamina.server.dashboard.history import compared
 from lamina.server.service import Service
 from lamina.store.base import Edge, Write
 

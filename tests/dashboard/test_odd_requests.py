@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from html import unescape
+
 import httpx
 import pytest
 
-from lamina.server.dashboard.memory import COMPARED, compared
+from lamina import Memory
+from lamina.bench.synthetic import WordVectors
+from lamina.cube.cube import Claim, Header, MemCube, Scope
+from lamina.cube.payload import TextPayload
+from lamina.server.dashboard import history
+from lamina.server.dashboard.history import COMPARED, compared
 from lamina.server.service import Service
+from lamina.store.base import Write
 
 
 @pytest.mark.parametrize(
@@ -46,3 +55,43 @@ def test_texts_that_take_long_to_compare_are_shown_whole() -> None:
     assert compared(old, new) == [("del", old), ("ins", new)]
     assert compared("a b", "a c") == [("same", "a "), ("del", "b"), ("ins", "c")]
     assert COMPARED < 700 * 460
+
+
+@pytest.mark.parametrize("long", [400, 401, 3000])
+def test_links_of_very_long_names_lead_somewhere_or_are_none(site: str, service: Service, long: int) -> None:
+    name = f"n{long} ".ljust(long, "n")
+    header = Header(scope=Scope("default", "long"), semantic_type="fact", claim=Claim(name, "residence", "Bern"))
+    with service._memory.store.transaction() as tx:
+        tx.insert([Write(MemCube(header, TextPayload(f"{long} lives in Bern.")))])
+    led = 0
+    for path in ("timeline?user_id=long", "graph?show=sources&user_id=long"):
+        page = httpx.get(f"{site}/dashboard/{path}", timeout=60)
+        assert page.status_code == 200 and f"n{long} nnn" in page.text
+        for to in set(re.findall(r'href="(/dashboard/[^"]*)"', page.text)):
+            if f"n{long}+" in to or f"n{long}%20" in to:
+                led += 1
+                assert httpx.get(site + unescape(to), timeout=60).status_code == 200
+    assert led == (0 if long > 400 else 2)
+
+
+def test_past_the_budget_of_a_page_old_and_new_are_shown_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "COMPARED_ON_A_PAGE", 10)
+    with Memory(":memory:", embedder=WordVectors()) as memory:
+        id = memory.add("one two", user_id="una", infer=False, metadata={"n": 1})["results"][0]["id"]
+        for n in range(2, 5):
+            memory.update(id, f"one two {n}", metadata={"n": n})
+        store = memory.store
+        told = [step for step in history.steps(store, id, store.versions(id), last=9) if step.text or step.notes]
+    assert told[0].text == [("same", "one two"), ("ins", " 2")] or told[0].text[0][0] == "same"
+    assert told[-1].text == [("del", "one two 3"), ("ins", "one two 4")]
+    assert told[-1].notes == [("del", '{\n  "n": 3\n}'), ("ins", '{\n  "n": 4\n}')]
+    assert len(told) == 3
+
+
+def test_of_an_edited_memory_the_graph_shows_what_it_says_now(site: str, service: Service) -> None:
+    told = service._memory.add("My boat is called Zenith.", user_id="gil")["results"]
+    fact = next(row["id"] for row in told if row["semantic_type"] == "fact")
+    service._memory.update(fact, "Gil's boat is called Nadir.")
+    page = httpx.get(f"{site}/dashboard/graph?show=sources&user_id=gil", timeout=60).text
+    shown = re.search(rf'<a href="/dashboard/memories/{fact}"([^>]*)>([^<]*)</a>', page)
+    assert shown is not None and unescape(shown[2]) == "Gil's boat is called Nadir." and "gone" not in shown[1]

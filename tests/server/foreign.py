@@ -137,6 +137,8 @@ CASES: Mapping[tuple[str, str], Sequence[Case]] = {
              "Idempotency-Key": "{once}"}, there=200, writes=True),
     ],
     ("GET", "/v1/models"): [Case("GET", "/v1/models", there=200)],
+    ("GET", "/v1/models/{model}"): [Case("GET", "/v1/models/{id}")],
+    ("POST", "/reset"): [Case("POST", "/reset", {"confirm": "acme"}, there=400)],
 }  # fmt: skip
 
 

@@ -44,6 +44,7 @@ class StandIn:
     refusal: tuple[int, dict[str, str], bytes] | None = None
     pause: int | None = None
     cut: int | None = None  # it breaks off in this event
+    events: list[bytes] | None = None  # what it streams instead, and then ends in good order
     go: threading.Event = field(default_factory=threading.Event)
     left: threading.Event = field(default_factory=threading.Event)
 
@@ -92,7 +93,7 @@ def standing_in() -> Iterator[StandIn]:
             self.send_header("Content-Type", "text/event-stream")
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
-            for number, event in enumerate(_events(_said(stand_in))):
+            for number, event in enumerate(stand_in.events or streamed(_said(stand_in))):
                 if number == stand_in.cut:
                     self.wfile.write(f"{len(event):x}\r\n".encode() + event[:20])
                     self.close_connection = True
@@ -144,7 +145,7 @@ def _completion(said: str, choices: int) -> dict[str, Any]:
     return _shared("chat.completion") | {"choices": many, "usage": usage, "system_fingerprint": "fp_1"}
 
 
-def _events(said: str) -> list[bytes]:
+def streamed(said: str) -> list[bytes]:
     words = [f"{word} " for word in said.split(" ")]
     words[-1] = words[-1][:-1]
     deltas: list[tuple[dict[str, str], str | None]] = [({"role": "assistant", "content": ""}, None)]

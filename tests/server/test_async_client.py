@@ -118,7 +118,7 @@ def test_an_add_that_is_cut_off_is_sent_again_and_written_once(url: str, service
 
 # -- the same calls everywhere ------------------------------------------------------------------------
 
-LOCAL = {"from_config", "add_batch", "hits", "mend", "reset"}  # of a process; many messages over HTTP are ``add_job``
+LOCAL = {"from_config", "add_batch", "hits", "mend"}  # of a process; many messages over HTTP are ``add_job``
 LEFT_OUT = {  # not offered by the service, or refused by ``Memory`` itself
     "add": {"memory_type", "prompt"},
     "update": {"expiration_date", "data"},
@@ -130,6 +130,7 @@ LEFT_OUT = {  # not offered by the service, or refused by ``Memory`` itself
 ADDED = {  # what the kernel's verb of that name takes besides; and a default that can be sent
     "forget": {"legal_override"},
     "get": {"as_of"},
+    "reset": {"confirm"},
     "restore": {"version", "reason"},
     "update": {"expiration_date"},
 }

@@ -64,12 +64,30 @@ def test_times_may_be_datetimes_dates_and_seconds(client: Client) -> None:
     assert client.get_all(filters={"user_id": "t9"})["results"] == []
 
 
+def test_a_list_takes_the_conditions_of_a_search(client: Client) -> None:
+    for year in (2024, 2026):
+        client.add(f"The roof of {year}.", user_id="bo", metadata={"year": year}, infer=False)
+    found = client.get_all(filters={"user_id": "bo", "year": {"gte": 2025}})["results"]
+    assert [row["memory"] for row in found] == ["The roof of 2026."]
+    since = {"created_at": {"lte": datetime.now(UTC)}}
+    assert len(client.get_all(filters={"user_id": {"in": ["bo", "eve"]}, **since})["results"]) == 2
+
+
+def test_everything_goes_when_its_name_is_said(tmp_path: Path) -> None:
+    with Memory(tmp_path / "m.db") as memory, serving(create_app(Service(memory))) as url, Client(url) as client:
+        ids = {client.add(f"Note {n}.", user_id=f"u{n}", infer=False)["results"][0]["id"] for n in range(3)}
+        with pytest.raises(InvalidInput, match="give the tenant's name, 'default'"):
+            client.reset("yes")
+        assert set(client.reset("default")["forgotten"]) == ids
+        assert client.get(ids.pop()) is None
+
+
 def test_what_cannot_be_sent_is_said_before_it_is_sent(client: Client) -> None:
     for metadata in ({"x": {1, 2}}, {"x": float("nan")}, {"x": object()}):
         with pytest.raises(InvalidInput, match="JSON"):
             client.add("x", user_id="ada", metadata=metadata)
-    with pytest.raises(InvalidInput, match="project"):  # the service would list everything of ada
-        client.get_all(filters={"user_id": "ada", "project": "roof"})
+    with pytest.raises(InvalidInput, match="JSON"):
+        client.get_all(filters={"user_id": "ada", "project": object()})
     with pytest.raises(InvalidInput, match="time"):
         client.add("x", user_id="ada", timestamp=float("inf"))
 

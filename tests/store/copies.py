@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from lamina.cube.payload import Fingerprint, TensorPayload
+from lamina.store import forgotten
+from lamina.store.backup import Backup
 
 
 def tensors(seed: int) -> TensorPayload:
@@ -20,3 +22,9 @@ def await_one(folder: Path, pattern: str) -> None:
     before = set(folder.glob(pattern))
     while not set(folder.glob(pattern)) - before:
         time.sleep(0.001)
+
+
+def noted(made: Backup) -> list[forgotten.Request]:
+    """What the journal beside a backup says."""
+    assert made.journal is not None and made.store is not None
+    return forgotten.read(str(made.journal), made.store)

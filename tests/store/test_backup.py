@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from copies import await_one, tensors
+from copies import await_one, noted, tensors
 from test_erasure import traces
 from test_moving import SCOPES
 from typer.testing import CliRunner
@@ -27,9 +27,10 @@ from lamina.cube.cube import Header, Lineage, MemCube
 from lamina.cube.payload import TensorPayload
 from lamina.errors import CorruptStore, InvalidInput, NotFound, StoreUnavailable
 from lamina.store import backup as backups
-from lamina.store import copying
-from lamina.store.backup import JOURNAL, create, verify
+from lamina.store import copying, forgotten
+from lamina.store.backup import create, verify
 from lamina.store.base import Store, Write
+from lamina.store.opening import open_store
 from lamina.store.restoring import restore
 from lamina.store.sqlite import SqliteStore
 
@@ -154,7 +155,7 @@ def test_killed_at_any_moment_no_half_looks_whole(tmp_path: Path) -> None:
         assert all(verify(one) == [] for one in found) and len(found) >= number % 2
     assert left, "some were killed before they were done"
     done = create(str(tmp_path / "m.db"), folder)
-    assert {path.name for path in folder.iterdir()} >= {done.folder.name, JOURNAL}
+    assert done.journal and {path.name for path in folder.iterdir()} >= {done.folder.name, done.journal.name}
     assert not list(folder.glob(f"{backups._UNFINISHED}*")), "what killed ones left is gone"
 
 
@@ -251,27 +252,121 @@ def test_old_ones_go_and_files_are_private(tmp_path: Path) -> None:
             create(str(tmp_path / "m.db"), folder)
 
 
-def test_on_the_command_line(tmp_path: Path) -> None:
-    def run(*arguments: str, code: int = 0) -> Any:
-        result = CliRunner().invoke(app, ["backup", *arguments, "--json"])
-        assert result.exit_code == code, result.output
-        return json.loads(result.stdout)
+def test_stores_that_share_a_folder_keep_their_own(place: str, tmp_path: Path) -> None:
+    """Backups, journals, and what --keep removes; also a store that is still empty, and what cannot be read."""
+    folder, other, fresh = tmp_path / "backups", str(tmp_path / "other.db"), str(tmp_path / "fresh.db")
+    SqliteStore(fresh).close()
+    for path in (place, other):
+        with open_store(path) as store:
+            insert(store, gone := cube("goes"), cube("stays"))
+            with store.transaction() as tx:
+                tx.forget([gone.id])
+    made = {path: [create(path, folder, keep=1) for _ in range(2)] for path in (place, other, fresh)}
+    assert backups.backups(folder) == sorted(last.folder for _, last in made.values())
+    assert all(last.removed == (first.folder,) for first, last in made.values())
+    mine, theirs, nobodys = (made[path][1] for path in (place, other, fresh))
+    assert nobodys.store is None and nobodys.journal is None and backups.manifest(nobodys.folder)["store"] is None
+    assert mine.journal != theirs.journal and set(folder.glob("*.jsonl")) == {mine.journal, theirs.journal}
+    assert noted(mine) == forgotten.read(place, str(mine.store)) != noted(theirs)
+    assert [len(noted(one)) for one in (mine, theirs)] == [1, 1]
+    (theirs.folder / backups.MANIFEST).write_text("{}")
+    last = create(other, folder, keep=1)
+    assert last.removed == () and theirs.folder.exists(), "whose that is cannot be told"
 
+
+def test_a_backup_says_of_which_store_it_is(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        with SqliteStore(tmp_path / f"{name}.db") as store:
+            insert(store, cube(name))
+    made, other = (create(str(tmp_path / f"{name}.db"), tmp_path / "backups") for name in "ab")
+    with SqliteStore(tmp_path / "a.db") as store:
+        assert made.store == next(iter(store.events(limit=1))).hash != other.store
+    path = made.folder / backups.MANIFEST
+    said = json.loads(path.read_text())
+    path.write_text(json.dumps(said | {"store": other.store}))
+    assert verify(made.folder) == ["log: it is not of the store that backup.json names"]
+    path.write_text(json.dumps(said | {"store": None}))
+    assert verify(made.folder) == ["log: it is not of the store that backup.json names"]
+    for wrong in ("", "../../x", 7):
+        path.write_text(json.dumps(said | {"store": wrong}))
+        with pytest.raises(CorruptStore, match="of which store"):
+            verify(made.folder)
+    path.write_text(json.dumps({name: value for name, value in said.items() if name != "store"}))
+    with pytest.raises(CorruptStore, match="cannot be read"):
+        verify(made.folder)
+
+
+def run(*arguments: str, code: int = 0) -> Any:
+    """``lamina backup ... --json``; what it printed."""
+    result = CliRunner().invoke(app, ["backup", *arguments, "--json"])
+    assert result.exit_code == code, result.output
+    return json.loads(result.stdout)
+
+
+def test_on_the_command_line(tmp_path: Path) -> None:
     live, folder = tmp_path / "m.db", tmp_path / "backups"
     with SqliteStore(live) as store:
         insert(store, *[cube(f"of {scope.user}", scope=scope) for scope in SCOPES], secret := cube("secret"))
         made = run("create", str(folder), "--db", str(live), "--keep", "2")
         with store.transaction() as tx:
             tx.forget([secret.id])
-    assert run("verify", made["backup"])["whole"] is True
+    assert run("verify", made["backup"])["journal"] == made["journal"]
+    assert made["backup"] in run("verify", str(folder), code=1)["error"]["message"], "the folder of all is none"
     moved = tmp_path / "elsewhere" / Path(made["backup"]).name
     shutil.copytree(made["backup"], moved)
+    assert run("verify", str(moved))["journal"] is None
     refused = run("restore", str(moved), str(tmp_path / "x.db"), code=1)
     assert "--forgotten" in refused["error"]["message"]
     assert run("restore", str(moved), str(tmp_path / "y.db"), "--as-it-was")["versions"] == 4
     assert run("restore", str(moved), str(tmp_path / "z.db"), "--forgotten", str(live))["versions"] == 3
-    assert run("journal", str(folder), "--db", str(live))["new"] == 1
+    assert run("journal", str(folder), "--db", str(live)) == {"journal": made["journal"], "new": 1}
     live.unlink()
     assert run("restore", made["backup"], str(live))["forgotten"] == [secret.id]
     (Path(made["backup"]) / "memory.db").write_bytes(b"")
     assert run("verify", made["backup"], code=1)["problems"]
+
+
+def test_a_journal_that_is_none_opens_no_way_back(tmp_path: Path) -> None:
+    """What a failed run, another store or an accident puts beside a copied backup is not taken for a newer log."""
+    live, other, moved = tmp_path / "m.db", tmp_path / "other.db", tmp_path / "moved"
+    with SqliteStore(live) as store:
+        insert(store, secret := cube("a secret"), cube("stays"))
+        made = run("create", str(tmp_path / "backups"), "--db", str(live))
+        with store.transaction() as tx:
+            tx.forget([secret.id])
+    with SqliteStore(other) as store:
+        insert(store, cube("of another"))
+    backup, beside = moved / Path(made["backup"]).name, moved / Path(made["journal"]).name
+    shutil.copytree(made["backup"], backup)
+    for verb in ("journal", "create"):
+        refused = run(verb, str(moved), "--db", str(tmp_path / "notyet.db"), code=1)
+        assert "LAMINA_DATABASE" in refused["error"]["message"]
+    assert [path.name for path in moved.iterdir()] == [backup.name]
+    run("journal", str(moved), "--db", str(other))
+    assert "there is no" in run("restore", str(backup), str(tmp_path / "r.db"), code=1)["error"]["message"]
+    foreign = run("create", str(moved), "--db", str(other))["journal"]
+    headless = Path(made["journal"]).read_bytes().partition(b"\n")[2]
+    for data in (b"", b"\n", headless, Path(foreign).read_bytes(), Path(made["journal"]).read_bytes()[:50]):
+        beside.write_bytes(data)
+        for more in ([], ["--forgotten", str(live)]):
+            refused = run("restore", str(backup), str(tmp_path / "r.db"), *more, code=1)
+            assert "Move it away" in refused["error"]["message"] or data == b"\n"
+        told = run("verify", str(backup), code=1)
+        assert not told["whole"] and str(beside) in told["problems"][0]
+    beside.unlink()
+    for wrong in (other, Path(foreign)):
+        refused = run("restore", str(backup), str(tmp_path / "r.db"), "--forgotten", str(wrong), code=1)
+        assert "another store" in refused["error"]["message"]
+    assert traces(tmp_path, "a secret") == [f"memory.db: {'a secret'!r}"] * 2, "in the two backups alone"
+    assert run("restore", str(backup), str(tmp_path / "r.db"), "--forgotten", str(live))["forgotten"] == [secret.id]
+    assert traces(tmp_path, "a secret") == [f"memory.db: {'a secret'!r}"] * 2
+
+
+def test_a_store_that_is_empty_is_backed_up_and_restored(tmp_path: Path) -> None:
+    """It has no name yet, and nothing that could come back."""
+    SqliteStore(tmp_path / "m.db").close()
+    made = run("create", str(tmp_path / "backups"), "--db", str(tmp_path / "m.db"), "--keep", "1")
+    assert (made["store"], made["journal"]) == (None, None)
+    assert run("journal", str(tmp_path / "backups"), "--db", str(tmp_path / "m.db")) == {"journal": None, "new": 0}
+    assert run("verify", made["backup"])["whole"] is True
+    assert run("restore", made["backup"], str(tmp_path / "r.db"))["versions"] == 0

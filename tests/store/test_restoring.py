@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from copies import await_one, tensors
+from copies import await_one, noted, tensors
 from test_erasure import canary, traces
 from test_moving import everything, fill
 
@@ -23,7 +23,7 @@ from lamina.errors import CorruptStore, InvalidInput
 from lamina.server.keys import KeyRing
 from lamina.store import backup as backups
 from lamina.store import forgotten
-from lamina.store.backup import JOURNAL, create
+from lamina.store.backup import create
 from lamina.store.base import Edge, Write
 from lamina.store.opening import open_store
 from lamina.store.postgres import PostgresStore
@@ -45,7 +45,7 @@ def test_everything_comes_back(place: str, into: str, tmp_path: Path, postgres: 
         mine = [event.action for event in store.as_tenant("acme").events()]
     done = create(place, tmp_path / "backups")
     target = postgres.empty_store() if into == "server" else str(tmp_path / "restored.db")
-    restored = restore(done.folder, target, forgotten.read(str(tmp_path / "backups" / JOURNAL)))
+    restored = restore(done.folder, target, noted(done))
     assert restored.forgotten == () and restored.revoked == ()
     with open_store(target, embedder="unit") as store:
         assert everything(store) == expected
@@ -89,17 +89,17 @@ def test_what_was_forgotten_since_is_nowhere_in_the_bytes(place: str, tmp_path: 
         done = create(place, folder := tmp_path / "backups")
         with store.transaction() as tx:
             assert set(tx.forget([secret.id])) == {secret.id, cache.id}
-    assert forgotten.keep(place, folder / JOURNAL) == 2
+    assert forgotten.keep(place, folder) == forgotten.Kept(done.journal, 2) and done.journal
     if not place.startswith("postgresql"):
         shutil.rmtree(Path(place).parent)
     needles = [*words, vector.tobytes(), raw]
     assert len({line.split(": ", 1)[1] for line in traces(done.folder, *needles)}) == 6, (
         "the search finds what is there"
     )
-    journal = (folder / JOURNAL).read_text()
+    journal = done.journal.read_text()
     assert secret.id in journal and not any(word in journal for word in words)
     (tmp_path / "new").mkdir()
-    restored = restore(done.folder, str(tmp_path / "new" / "m.db"), forgotten.read(str(folder / JOURNAL)))
+    restored = restore(done.folder, str(tmp_path / "new" / "m.db"), noted(done))
     assert set(restored.forgotten) == {secret.id, cache.id}
     assert traces(tmp_path / "new", *needles) == []
     assert traces(tmp_path / "new", stays) == [f"m.db: {stays!r}"]
@@ -118,7 +118,7 @@ def test_what_was_forgotten_never_reaches_a_server(tmp_path: Path, postgres: Pos
         done = create(str(tmp_path / "m.db"), tmp_path / "backups")
         with store.transaction() as tx:
             tx.forget([secret.id])
-    restored = restore(done.folder, postgres_url, forgotten.read(str(tmp_path / "m.db")))
+    restored = restore(done.folder, postgres_url, forgotten.read(str(tmp_path / "m.db"), str(done.store)))
     assert restored.forgotten == (secret.id,)
     postgres.run("CHECKPOINT")
     assert traces(Path(postgres.folder), stays), "the search finds what is there"
@@ -131,8 +131,8 @@ def test_a_revoked_key_stays_revoked(place: str, tmp_path: Path) -> None:
         (gone, token), (_, other) = ring.create("phone", "acme"), ring.create("laptop", "acme")
         done = create(place, tmp_path / "backups")
         ring.revoke(gone.id)
-    forgotten.keep(place, tmp_path / "backups" / JOURNAL)
-    requests = forgotten.read(str(tmp_path / "backups" / JOURNAL))
+    forgotten.keep(place, tmp_path / "backups")
+    requests = noted(done)
     for target, known in (("with.db", requests), ("without.db", [])):
         restored = restore(done.folder, str(tmp_path / target), known)
         with SqliteStore(tmp_path / target) as store:
@@ -175,7 +175,7 @@ def test_a_restore_that_was_killed_is_done_again(tmp_path: Path) -> None:
     assert left, "some were killed before they were done"
     (target.parent / ".r.db.restoring").mkdir(parents=True)
     (target.parent / ".r.db.restoring" / "r.db").write_text("secret")  # what a killed one left goes
-    restore(done.folder, str(target), forgotten.read(str(tmp_path / "m.db")))
+    restore(done.folder, str(target), forgotten.read(str(tmp_path / "m.db"), str(done.store)))
     assert traces(target.parent, "secret") == [] and {path.name for path in target.parent.iterdir()} == {"r.db"}
 
 

@@ -9,7 +9,7 @@ import typer
 
 from lamina.cli import output
 from lamina.cli.command import PLAIN, Session, command
-from lamina.errors import InvalidInput
+from lamina.errors import InvalidInput, LaminaError, NotFound
 
 if TYPE_CHECKING:
     from lamina.store.forgotten import Request
@@ -23,13 +23,14 @@ One = Annotated[Path, typer.Argument(metavar="BACKUP", help="One of them: FOLDER
 def create(
     session: Session,
     folder: Folder,
-    keep: Annotated[int | None, typer.Option(min=1, help="Remove all but so many of the newest.")] = None,
+    keep: Annotated[int | None, typer.Option(min=1, help="Remove all but so many of this store's newest.")] = None,
 ) -> None:
     """Copy all memories of all tenants, with history, tensors, keys and log, into a new folder; writers go on."""
     from lamina.store.backup import create as make
 
     made = make(_place(session), folder, keep=keep)
-    result = {"backup": str(made.folder), "rows": made.rows, "bytes": made.bytes, "log_head": made.log_head}
+    result = {"backup": str(made.folder), "store": made.store, "rows": made.rows, "bytes": made.bytes}
+    result |= {"log_head": made.log_head, "journal": str(made.journal) if made.journal else None}
     told = f"{made.folder}: {made.rows['cubes']} versions, {made.bytes:,} bytes, proved. Log: {made.log_head}"
     removed = [str(path) for path in made.removed]
     output.emit(session.json, {**result, "removed": removed}, lambda screen: screen.print(told, soft_wrap=True))
@@ -38,24 +39,32 @@ def create(
 @command(_DATABASE)
 def journal(session: Session, folder: Folder) -> None:
     """Note what was forgotten since (ids, no contents), so that no backup brings it back. Quick: run it each minute."""
-    from lamina.store.backup import JOURNAL
     from lamina.store.forgotten import keep
 
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    new = keep(_place(session), folder / JOURNAL)
-    result = {"journal": str(folder / JOURNAL), "new": new}
-    output.emit(session.json, result, lambda screen: screen.print(f"{new} new requests in {folder / JOURNAL}"))
+    done = keep(_place(session), folder)
+    result = {"journal": str(done.journal) if done.journal else None, "new": done.new}
+    told = (
+        f"{done.new} new in {done.journal}" if done.journal else "Nothing was ever written to this store: no journal."
+    )
+    output.emit(session.json, result, lambda screen: screen.print(output.styled(told), soft_wrap=True))
 
 
 @command(PLAIN)
 def verify(session: Session, backup: One) -> None:
-    """Prove that a backup is as it was written; exit 1 and say where if it is not."""
+    """Prove that a backup is as it was written, and the journal beside it readable; exit 1 and say where if not."""
     from lamina.store.backup import manifest
     from lamina.store.backup import verify as problems_of
 
     said, problems = manifest(backup), problems_of(backup)
-    result = {"whole": not problems, "made": said["made"], "log_head": said["log"], "problems": problems}
-    lines = problems or [f"{backup} is whole. Made {said['made']}; log: {said['log']}"]
+    beside = _journal(backup, said["store"])
+    if beside is not None and not problems:
+        problems = _unreadable(beside, said["store"])
+    result = {"whole": not problems, "made": said["made"], "store": said["store"], "log_head": said["log"]}
+    result |= {"journal": str(beside) if beside else None, "problems": problems}
+    whose = f"of store {said['store'][:16]}" if said["store"] else "of an empty store"
+    lines = problems or [f"{backup} is whole. Made {said['made']}, {whose}; log: {said['log']}"]
+    if said["store"] and beside is None:
+        lines = [*lines, "No journal is beside it: to restore it, name a newer log with --forgotten."]
     output.emit(session.json, result, lambda screen: screen.print(output.styled("\n".join(lines)), soft_wrap=True))
     if problems:
         raise typer.Exit(1)
@@ -93,18 +102,39 @@ def restore(
 
 
 def _requests(backup: Path, newer: list[str]) -> list[Request]:
-    """Of the journal beside the backup, and all that were named."""
-    from lamina.store.backup import JOURNAL
-    from lamina.store.forgotten import read
+    """Of the journal beside the backup, and all that were named. A store that was empty holds nothing to forget."""
+    from lamina.store.backup import manifest
+    from lamina.store.forgotten import journal_of, read
 
-    beside = backup.absolute().parent / JOURNAL
-    places = [*([str(beside)] if beside.is_file() else []), *newer]
+    store: str | None = manifest(backup)["store"]
+    if store is None:
+        return []
+    beside = _journal(backup, store)
+    places = [*([str(beside)] if beside else []), *newer]
     if not places:
         raise InvalidInput(
-            f"there is no {JOURNAL} beside {backup}: what was forgotten after the backup was made would come back. "
-            "Name a newer log with --forgotten (a journal, an audit export, the old database), or say --as-it-was"
+            f"there is no {journal_of(backup.parent, store)}: what was forgotten after the backup was made would come "
+            "back. Name a newer log with --forgotten (a journal, an audit export, the old database), or say --as-it-was"
         )
-    return [request for place in places for request in read(place)]
+    return [request for place in places for request in read(place, store)]
+
+
+def _journal(backup: Path, store: str | None) -> Path | None:
+    """That of the same store, beside the backup."""
+    from lamina.store.forgotten import journal_of
+
+    beside = journal_of(backup.absolute().parent, store) if store else None
+    return beside if beside is not None and beside.is_file() else None
+
+
+def _unreadable(journal: Path, store: str) -> list[str]:
+    from lamina.store.forgotten import read
+
+    try:
+        read(str(journal), store)
+    except LaminaError as error:
+        return [str(error)]
+    return []
 
 
 def _place(session: Session) -> str:
@@ -116,6 +146,8 @@ def _place(session: Session) -> str:
 
         for package in ("psycopg", "psycopg_pool"):
             require(package, "backups of PostgreSQL")
+    elif not Path(place).expanduser().is_file():
+        raise NotFound(f"{place!r}: there is no such database. Check --db, or LAMINA_DATABASE")
     return place
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -34,8 +34,8 @@ def create(
             name, session.settings().tenant, rights or ("read", "write"), user=only, expires=expires
         )
     result = {**key_dict(key), "token": token}
-    told = f"Key {key.id} of tenant {key.tenant}: {', '.join(sorted(key.rights))}."
-    output.emit(session.json, result, lambda screen: screen.print(f"{token}\n", output.styled(told, "dim")))
+    told = f"Key {key.id} of tenant {key.tenant}: {', '.join(sorted(key.rights))}. Its token is not shown again."
+    output.emit(session.json, result, lambda screen: _show_token(screen, token, told))
 
 
 @command(STORE)
@@ -69,15 +69,37 @@ def _ring(session: Session, *, new: bool = False) -> Iterator[KeyRing]:
         yield KeyRing(memory.store)
 
 
+def _show_token(screen: Any, token: str, told: str) -> None:
+    screen.print(token, soft_wrap=True)
+    screen.print(output.styled(told, "dim"))
+
+
 def _show(screen: Any, rows: list[dict[str, Any]]) -> None:
+    from rich.box import SIMPLE_HEAD
     from rich.table import Column, Table
 
-    table = Table(Column("id", no_wrap=True), "name", "tenant", "rights", "only", "made", "state")
+    if not rows:
+        screen.print("There are no keys. lamina keys create makes one.")
+        return
+    name, tenant, only = (Column(head, overflow="fold") for head in ("name", "tenant", "only"))
+    made_at, state = Column("made", no_wrap=True), Column("state", min_width=10)
+    table = Table(Column("id", no_wrap=True), name, tenant, "rights", only, made_at, state, box=SIMPLE_HEAD)
     for row in rows:
-        state = "revoked" if row["revoked"] else f"until {row['expires'][:10]}" if row["expires"] else "valid"
-        rights = ", ".join(row["rights"])
-        table.add_row(row["id"], row["name"], row["tenant"], rights, row["user"] or "", row["created"][:10], state)
+        rights, made = ", ".join(row["rights"]), row["created"][:10]
+        cells = (row["id"], row["name"], row["tenant"], rights, row["user"] or "", made, _state(row))
+        table.add_row(*map(output.styled, cells))
     screen.print(table)
+
+
+def _state(row: dict[str, Any]) -> str:
+    from lamina.cube.cube import now
+
+    if row["revoked"]:
+        return "revoked"
+    if not row["expires"]:
+        return "valid"
+    ended = datetime.fromisoformat(row["expires"]) <= now()
+    return f"{'expired' if ended else 'until'} {row['expires'][:10]}"
 
 
 keys = typer.Typer(help="Keys for lamina serve: who may ask, for which tenant, for what.", no_args_is_help=True)

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Mapping
 from datetime import date
 from typing import TYPE_CHECKING, Any, TypeVar, cast
+from urllib.parse import urlsplit
 
 from lamina import errors
 from lamina.client.calls import Request
@@ -43,6 +44,12 @@ def connection(url: str, token: str | None, seconds: float, tries: int) -> dict[
     """The arguments of an httpx client. Raises ``InvalidInput``."""
     if not url.startswith(("http://", "https://")):
         raise InvalidInput(f"url={url!r}: must begin with http:// or https://")
+    try:
+        named = bool(urlsplit(url).hostname) and urlsplit(url).port != 0 and not any(map(str.isspace, url))
+    except ValueError:
+        named = False
+    if not named:
+        raise InvalidInput(f"url={url!r}: names no host and port; it looks like http://127.0.0.1:8321")
     if tries < 1:
         raise InvalidInput(f"tries={tries!r}: at least 1")
     token = (token or "").strip()
@@ -52,23 +59,25 @@ def connection(url: str, token: str | None, seconds: float, tries: int) -> dict[
     return {"base_url": url, "headers": headers, "timeout": seconds}
 
 
+def still_open(client: httpx.Client | httpx.AsyncClient) -> None:
+    """Raises ``StoreUnavailable`` for a client that was closed, as a closed ``Memory`` does."""
+    if client.is_closed:
+        raise StoreUnavailable(f"{_place(client.base_url)}: the client was closed; make another one")
+
+
 def wire(request: Request[Any]) -> dict[str, Any]:
     """The arguments of ``httpx.Client.request``. Raises ``InvalidInput`` for what cannot be JSON."""
-    sent = {
-        "method": request.method,
-        "url": request.path,
-        "params": dict(request.parameters),
-        "headers": dict(request.headers),
-    }
-    if not all(value.isascii() and value.isprintable() for value in request.headers.values()):
-        raise InvalidInput("idempotency_key: over HTTP it is made of ASCII letters, digits and signs")
-    if request.body is None:
-        return sent
+    if not all(map(_sendable, request.headers.values())):
+        raise InvalidInput("idempotency_key: over HTTP it is text of ASCII letters, digits and signs, and not empty")
     try:
-        content = json.dumps(request.body, allow_nan=False, default=_plain)
+        parameters = {name: _dumped(one) if isinstance(one, Mapping) else one
+                      for name, one in request.parameters.items()}  # fmt: skip
+        body = {} if request.body is None else {"content": _dumped(request.body)}
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInput(f"{request.method} {request.path}: an argument cannot be sent as JSON: {error}") from error
-    return sent | {"content": content, "headers": {"Content-Type": "application/json", **request.headers}}
+    headers = {"Content-Type": "application/json"} if body else {}
+    sent = {"method": request.method, "url": request.path, "params": parameters}
+    return sent | body | {"headers": headers | dict(request.headers)}
 
 
 def pause(request: Request[Any], got: httpx.Response | httpx.TransportError, tried: int, tries: int) -> float | None:
@@ -84,8 +93,10 @@ def pause(request: Request[Any], got: httpx.Response | httpx.TransportError, tri
 def told(request: Request[R], got: httpx.Response | httpx.TransportError) -> R:
     """What the service says, or the error that it tells of."""
     if isinstance(got, Exception):
-        place, fault = got.request.url.copy_with(raw_path=b"/"), type(got).__name__  # its words may quote the key
-        raise StoreUnavailable(f"{place} does not answer: {fault}") from got
+        fault = type(got).__name__  # its words may quote the key
+        raise StoreUnavailable(
+            f"{_place(got.request.url)} does not answer ({fault}): is `lamina serve` running there?"
+        ) from got
     if got.is_success:
         return cast("R", _json(got))
     if got.status_code == 404 and request.optional:
@@ -112,6 +123,15 @@ def described(run: Callable[..., Any], call: Callable[..., Any]) -> None:
     )
 
 
+def _sendable(value: object) -> bool:
+    """As a header: httpx would break off over any other."""
+    return isinstance(value, str) and value.isascii() and value.isprintable() and bool(value.strip())
+
+
+def _dumped(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, allow_nan=False, default=_plain)
+
+
 def _plain(value: object) -> Any:
     """For JSON: times, and mappings that are no dict."""
     if isinstance(value, date):
@@ -125,7 +145,13 @@ def _json(got: httpx.Response) -> Any:
     try:
         return got.json()
     except ValueError as error:
-        raise LaminaError(f"{got.request.url} answers something that is no JSON: is it a Lamina service?") from error
+        told = f"{_place(got.request.url)} answers something that is no JSON: is it a Lamina service?"
+        raise LaminaError(told) from error
+
+
+def _place(url: httpx.URL) -> str:
+    """Without a password, which a URL may hold."""
+    return f"{url.scheme}://{url.netloc.decode()}{url.path}"
 
 
 def _retry_after(got: httpx.Response, otherwise: float) -> float:

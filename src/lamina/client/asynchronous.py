@@ -48,6 +48,7 @@ class AsyncClient:
     accept = _sent(calls.accept)
     feedback = _sent(calls.feedback)
     delete_all = _sent(calls.delete_all)
+    reset = _sent(calls.reset)
     search = _sent(calls.search)
     get = _sent(calls.get)
     get_all = _sent(calls.get_all)
@@ -93,6 +94,7 @@ class AsyncClient:
         return found
 
     async def _send(self, request: Request[_R]) -> _R:
+        answers.still_open(self._http)
         tried = 0
         while True:
             got: httpx.Response | httpx.TransportError

@@ -64,7 +64,7 @@ def add(
         "infer": infer,
         "sensitivity": list(sensitivity),
     }
-    headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
+    headers = {"Idempotency-Key": str(uuid.uuid4()) if idempotency_key is None else idempotency_key}
     return Request("POST", "/memories", _given(body), headers=headers, again=True)
 
 
@@ -118,6 +118,12 @@ def delete_all(user_id: str | None = None, agent_id: str | None = None, run_id: 
     return Request("DELETE", "/memories", parameters=_owner(user_id, agent_id, run_id), again=True)
 
 
+def reset(confirm: str) -> Request[Answer]:
+    """Erase everything of the tenant, whose name is ``confirm``: ``{"forgotten": [ids]}``. Nothing goes if some of it
+    is frozen."""
+    return Request("POST", "/reset", body={"confirm": confirm}, again=True)
+
+
 # -- reading ------------------------------------------------------------------------------------------
 
 
@@ -159,12 +165,10 @@ def get_all(
     cursor: str | None = None,
 ) -> Request[Answer]:
     """Memories of an owner, newest first; ``cursor`` of one answer continues it in the next. ``filters`` are the
-    owner's ids alone: for conditions, ``search``. Raises ``InvalidInput`` for any other."""
-    owner = dict(filters or {})
-    if not set(owner) <= set(_OWNER):
-        others = sorted(set(owner) - set(_OWNER))
-        raise InvalidInput(f"filters has {others}: over HTTP get_all() lists by {', '.join(_OWNER)}; use search()")
-    parameters = owner | {"top_k": top_k, "as_of": _iso(as_of), "cursor": cursor}
+    owner's ids and any conditions."""
+    owner = {name: value for name, value in (filters or {}).items() if name in _OWNER and isinstance(value, str)}
+    rest = {name: value for name, value in (filters or {}).items() if name not in owner}
+    parameters = owner | {"top_k": top_k, "as_of": _iso(as_of), "cursor": cursor, "filters": rest or None}
     return Request("GET", "/memories", parameters=_given(parameters), again=True)
 
 

@@ -40,24 +40,25 @@ class Entry:
     updated: datetime
 
 
-_WRITTEN = {"key", "value", "indexed", "updated"}
-
-
 def entry(row: Mapping[str, Any]) -> Entry | None:
-    """The item in a memory; ``None`` for any other memory."""
-    kept = (row.get("metadata") or {}).get(MARK)
-    run = row.get("run_id", "")
-    if not isinstance(kept, Mapping) or not run.startswith(_RUN) or not kept.keys() >= _WRITTEN:
-        return None  # anybody may write such metadata
+    """The item in a memory; ``None`` for any other memory, also one with metadata that only looks like an item's:
+    anybody may write some."""
+    kept, run = (row.get("metadata") or {}).get(MARK), row.get("run_id") or ""
+    if not isinstance(kept, Mapping) or not run.startswith(_RUN):
+        return None
+    key, indexed = kept.get("key"), kept.get("indexed")
+    value, updated = _value(kept.get("value")), _time(kept.get("updated"))
+    if not isinstance(key, str) or not isinstance(indexed, bool) or value is None or updated is None:
+        return None
     return Entry(
         id=row["id"],
         owner={name: row[name] for name in ("user_id", "agent_id") if row.get(name) is not None},
         namespace=tuple(unquote(label) for label in run.removeprefix(_RUN).split(".")),
-        key=kept["key"],
-        value=json.loads(kept["value"]),
-        indexed=kept["indexed"],
+        key=key,
+        value=value,
+        indexed=indexed,
         created=datetime.fromisoformat(row["created_at"]),
-        updated=datetime.fromisoformat(kept["updated"]),
+        updated=updated,
     )
 
 
@@ -102,6 +103,22 @@ def under(prefix: Sequence[str]) -> dict[str, Any]:
 def checked_key(key: str) -> str:
     """Raises ``InvalidInput`` for a key that cannot be stored."""
     return clean_text("key", key, 1000)
+
+
+def _value(text: object) -> dict[str, Any] | None:
+    try:
+        value = json.loads(text) if isinstance(text, str) else None
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _time(text: object) -> datetime | None:
+    try:
+        time = datetime.fromisoformat(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
+    return time if time is not None and time.tzinfo is not None else None  # the others could not be compared with it
 
 
 def _words(value: dict[str, Any], paths: Sequence[str] | Literal[False] | None) -> list[str]:

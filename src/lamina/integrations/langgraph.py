@@ -83,6 +83,7 @@ class LaminaStore(BaseStore):
         self._others = {"NOT": unnamed} if unnamed and user_at is None else {}  # owners are met exactly
         self._user_at, self._fields, self._on_delete = user_at, fields, on_delete
         self._narrow = not isinstance(memory, Client)  # whether get_all() takes conditions
+        self._keyed = isinstance(memory, Client)  # whether its key might add a user to what is written
         self._lock = threading.Lock()
 
     def batch(self, ops: Iterable[Op]) -> list[Result]:
@@ -189,7 +190,18 @@ class LaminaStore(BaseStore):
             self._memory.update(found[0].id, text, metadata=metadata)
             return self._remove(found[1:])
         owner, run_id = self._owned(namespace), items.run_of(namespace)
-        self._memory.add(text, **owner, run_id=run_id, metadata=metadata, timestamp=updated, infer=False)
+        told = self._memory.add(text, **owner, run_id=run_id, metadata=metadata, timestamp=updated, infer=False)
+        if self._keyed and "user_id" not in owner:
+            self._check(told["results"][0]["id"])
+
+    def _check(self, id: str) -> None:
+        """That the item is found again: a key of one user adds that user to the owner of all it writes. Once is enough,
+        since a client has one key. Raises ``InvalidInput``; then the item is gone."""
+        row = self._memory.get(id)
+        if row is not None and (user := row.get("user_id")) is not None:
+            self._memory.delete(id)
+            raise InvalidInput(f"user_id is missing: the key speaks for the user {user!r} alone; pass user_id={user!r}")
+        self._keyed = False
 
     def _remove(self, found: Sequence[Entry]) -> None:
         for one in found:

@@ -32,7 +32,7 @@ from lamina.cube.cube import Header, MemCube, Scope, State, now
 from lamina.errors import InvalidInput, NotFound, NotPermitted
 from lamina.kernel import lifecycle
 from lamina.kernel.forgetting import Receipt
-from lamina.kernel.governance import GOVERNANCE, Action, Form, Principal, check, narrowed
+from lamina.kernel.governance import GOVERNANCE, Action, Form, Principal, check, narrowed, require
 from lamina.kernel.governing.elsewhere import Elsewhere
 from lamina.kernel.governing.erasing import Erasing
 from lamina.kernel.governing.guarded import Guarded
@@ -55,7 +55,7 @@ from lamina.llm.causal import CausalLM
 from lamina.memory import Memory
 from lamina.parameter.distillation import Progress
 from lamina.store.base import Event
-from lamina.text import arguments
+from lamina.text import arguments, removal
 from lamina.text.base import Hit
 from lamina.text.turns import Messages
 
@@ -264,6 +264,17 @@ class MemOS:
         guard = Guarded(self.store, self.principal, forgetting=erase)
         guard.forget(memory_id, reason=reason, legal_override=legal_override)
         return receipt[0]
+
+    def reset(self, *, reason: str = "reset") -> Receipt:
+        """Erase everything of the tenant, as ``forget`` does. Raises ``NotPermitted`` before anything goes if some of
+        it may not be erased: what is frozen."""
+        self._asks("forget")
+        every = removal.everything(self.store, Scope(tenant=self.principal.tenant))
+        ids = list(dict.fromkeys(cube.id for cube in every))  # of each version
+        for id in ids:
+            if (cube := self.store.get(id)) is not None:
+                require(self.principal, "forget", cube)
+        return self._erasing.erase(ids, self.principal.name, reason)
 
     # -- tiers -----------------------------------------------------------------------------------
 

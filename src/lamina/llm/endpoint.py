@@ -3,7 +3,8 @@
 Retries follow the server's Retry-After, else exponential back-off with full jitter (Amazon's
 architecture blog, "Exponential Backoff And Jitter", 2015), from a generator that a seed makes
 repeatable. The key is never shown: not in ``repr``, not in an error, even where a server echoes it;
-errors are raised without their cause for that reason.
+errors are raised without their cause for that reason. However often it is tried, and however slowly an answer trickles
+in, it ends when whoever asks no longer waits (``llm.patience``).
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from lamina._optional import require
 from lamina.errors import InvalidInput, LLMError, LLMUnavailable
+from lamina.llm.patience import left
+from lamina.llm.trickle import bounding
 
 if TYPE_CHECKING:
     import openai
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 KEYS = ("LAMINA_LLM_API_KEY", "OPENAI_API_KEY")
 _NO_KEY = "none"
+_INSTANT = 0.001  # seconds: what a request gets whose time is up
 LONGEST_WAIT = 60.0  # seconds; a server that asks for more gets an error, not a sleeping caller
 
 _REMEDY = {
@@ -74,7 +78,13 @@ class Endpoint:
         if self._client is None:
             module = require("openai", f"the endpoint {self.base_url}")
             self._client = module.OpenAI(
-                api_key=self._key, base_url=self.base_url, timeout=self._timeout, max_retries=0
+                api_key=self._key,
+                base_url=self.base_url,
+                timeout=self._timeout,
+                max_retries=0,
+                http_client=module.DefaultHttpxClient(
+                    timeout=self._timeout, event_hooks={"response": [bounding(module)]}
+                ),
             )
         return self._client
 
@@ -86,12 +96,12 @@ class Endpoint:
         client, errors = self.client(), require("openai", "an endpoint")
         for attempt in itertools.count():
             try:
-                return request(client)
+                return request(client.with_options(timeout=min(self._timeout, max(left(), _INSTANT))))
             except (errors.BadRequestError, errors.UnprocessableEntityError):
                 raise
             except errors.OpenAIError as error:
                 wait = self._wait(error, attempt)
-                if attempt == self._retries or wait is None:
+                if attempt == self._retries or wait is None or wait >= left():
                     raise self.explained(error) from None
             time.sleep(wait)
         raise AssertionError  # the loop has no end of its own
@@ -121,7 +131,8 @@ class Endpoint:
         """
         errors = require("openai", "an endpoint")
         if isinstance(error, errors.APITimeoutError):
-            reason = f"no answer within timeout={self._timeout} s: the server is overloaded, or raise the timeout"
+            waited = f"timeout={self._timeout} s" if left() else "the time of the request"
+            reason = f"no answer within {waited}: the server is overloaded, or raise the timeout"
         elif isinstance(error, errors.APIConnectionError):
             reason = f"cannot be reached ({error.__cause__ or error}): check base_url and that the server runs"
         elif isinstance(error, errors.APIStatusError):

@@ -1,8 +1,8 @@
 """The application: routes, and what stands before all of them.
 
-Order from the outside in: observing (ids, logs, metrics, time), hosts (a browser tricked into asking the loopback
-interface under another name is refused), origins (nor may a page of another site write), size of the body, then the
-key in each route.
+Order from the outside in: problems (errors as pages for people), observing (ids, logs, metrics, time), the shape of
+refusals, hosts (a browser tricked into asking the loopback interface under another name is refused), origins (nor may a
+page of another site write), size of the body, then the key in each route.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ from dataclasses import dataclass
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.routing import Route
 
 from lamina import __version__
 from lamina.server import failures, mcp
 from lamina.server.dashboard import pages
+from lamina.server.dashboard.problems import Problems
 from lamina.server.observing import Metrics, Observing
 from lamina.server.origins import SameOrigin
 from lamina.server.routes import completions, health, jobs, keys, memories, system
@@ -47,6 +49,7 @@ def create_app(service: Service, *, limits: Limits | None = None, hosts: tuple[s
             async with door.opened():
                 yield
         service.jobs.close()
+        service.places.close()
         await app.state.upstream.close()
 
     app = FastAPIOffline(  # its pages load nothing from elsewhere
@@ -58,7 +61,6 @@ def create_app(service: Service, *, limits: Limits | None = None, hosts: tuple[s
         version=__version__,
         description="One memory for language models.",
         lifespan=lifespan,
-        max_body_size=limits.body,
     )
     app.state.service = service
     app.state.metrics = Metrics()
@@ -69,7 +71,10 @@ def create_app(service: Service, *, limits: Limits | None = None, hosts: tuple[s
     pages.install(app)
     app.router.routes.append(Route(door.path, door, methods=["POST"], include_in_schema=False))
     names = [f"[{host}]" if ":" in host else host for host in hosts]
+    app.add_middleware(RequestBodyLimitMiddleware, max_body_size=limits.body)
     app.add_middleware(SameOrigin, but=door.path)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=names, www_redirect=False)
+    app.add_middleware(failures.InJson)
     app.add_middleware(Observing, metrics=app.state.metrics, seconds=limits.seconds)
+    app.add_middleware(Problems)
     return app

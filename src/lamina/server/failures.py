@@ -11,7 +11,9 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from lamina import errors
 from lamina.errors import LaminaError
@@ -70,6 +72,7 @@ _MEANING = {
     503: "The store or a model cannot be reached now; Retry-After says when to come again.",
     504: "No answer in time; what was asked may still be done.",
 }
+_REMEDY = {400: "; lamina serve --name HOST says under which names it is asked", 413: "; send less at once"}
 RESPONSES: dict[int | str, dict[str, Any]] = {
     status: {"model": Failure, "description": meaning} for status, meaning in _MEANING.items()
 }
@@ -91,6 +94,37 @@ def described(error: LaminaError) -> dict[str, dict[str, str]]:
 def _body(status: int, code: str, message: str) -> dict[str, dict[str, str]]:
     kind = "server_error" if status >= 500 else "invalid_request_error"
     return {"error": {"code": code, "message": message, "type": kind}}
+
+
+class InJson:
+    """ASGI middleware: what refuses a request before any route has it (its host, its size) does so in plain text;
+    callers get the shape of all our errors."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        status, said = 0, b""
+
+        async def sent(message: Message) -> None:
+            nonlocal status, said
+            if message["type"] == "http.response.start" and _early(message["status"], scope):
+                plain = Headers(raw=message["headers"]).get("content-type", "").startswith("text/plain")
+                status = message["status"] if plain else 0
+            if not status:
+                await send(message)
+            elif message["type"] == "http.response.body":
+                said += message.get("body", b"")
+                if not message.get("more_body"):
+                    told = said.decode() + _REMEDY.get(status, "")
+                    await answer(status, f"HTTP_{status}", told)(scope, receive, send)
+
+        await self._app(scope, receive, sent)
+
+
+def _early(status: int, scope: Scope) -> bool:
+    """Whether no route was asked; it may be known which, when a body turns out to be too large."""
+    return status == 413 or (status >= 400 and "route" not in scope)
 
 
 def install(app: FastAPI) -> None:

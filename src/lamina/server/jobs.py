@@ -134,7 +134,6 @@ class Jobs:
         at = now()
         if at - self._purged < PURGE:
             return 0
-        self._purged = at
         gone, cursor = 0, None
         while True:
             page = self._store.query(JOBS, closed=True, newest_first=False, limit=1000, cursor=cursor)
@@ -144,6 +143,7 @@ class Jobs:
                     tx.forget(sorted(old), actor="service", reason=f"{KEPT.days} days old")
             gone, cursor = gone + len(old), page.cursor
             if cursor is None:
+                self._purged = at  # not before: what broke off in the midst of it goes on at the next call
                 return gone
 
     def _read(self, id: str) -> Job | None:

@@ -32,7 +32,8 @@ from mcp.server.transport_security import TransportSecuritySettings
 from mcp.shared.exceptions import MCPError
 from mcp.shared.uri_template import UriTemplate
 from pydantic import ValidationError
-from starlette.types import Receive, Scope, Send
+from starlette.datastructures import Headers
+from starlette.types import Message, Receive, Scope, Send
 
 from lamina import __version__
 from lamina.cube import header
@@ -40,7 +41,8 @@ from lamina.cube.cube import MemCube
 from lamina.cube.payload import TensorPayload
 from lamina.errors import InvalidInput, LaminaError, NotFound, NotPermitted
 from lamina.server.caller import Caller, identify
-from lamina.server.mcp_tools import MEMORY, NOTICE, TOOLS, Verbs, Who
+from lamina.server.failures import answer
+from lamina.server.mcp_tools import MEMORY, NEEDED, NOTICE, TOOLS, Verbs, Who, home
 from lamina.server.service import Service
 
 Asked = ServerRequestContext[Any, Any]
@@ -113,7 +115,7 @@ class Door:
         request = Request(scope)
         given = await _bearer(request)
         await to_thread.run_sync(identify, request, given.credentials if given else None)
-        await self._manager.handle_request(scope, receive, send)
+        await self._manager.handle_request(scope, receive, _in_json(scope, receive, send))
 
 
 class _Offered:
@@ -125,7 +127,8 @@ class _Offered:
 
     async def list(self, asked: Asked, _: Page) -> types.ListToolsResult:
         caller = self._who(asked)
-        return types.ListToolsResult(tools=[_listed(tool) for tool in self._tools.values() if _may(caller, tool)])
+        many = home(self._service, caller) is None
+        return types.ListToolsResult(tools=[_listed(tool, many) for tool in self._tools.values() if _may(caller, tool)])
 
     async def call(self, asked: Asked, params: types.CallToolRequestParams) -> types.CallToolResult:
         """What is wrong goes to the model, which may do better: in our words, and nothing of our insides."""
@@ -156,13 +159,14 @@ class _Resources:
     async def list(self, asked: Asked, params: Page) -> types.ListResourcesResult:
         """The memories of the caller's user, newest first; others are read by the ids that tools give."""
         caller = self._who(asked)
-        if caller.user is None or not caller.may("read"):
+        user = home(self._service, caller)
+        if user is None or not caller.may("read"):
             return types.ListResourcesResult(resources=[])
         memory, cursor = self._service.memory(caller), params.cursor if params else None
         with _Refusing():
             self._service.spend(caller, "read")
             page = await to_thread.run_sync(
-                partial(memory.get_all, filters={"user_id": caller.user}, top_k=_LISTED, cursor=cursor)
+                partial(memory.get_all, filters={"user_id": user}, top_k=_LISTED, cursor=cursor)
             )
         return types.ListResourcesResult(
             resources=[_resource(row["id"], row["memory"]) for row in page["results"]], next_cursor=page["cursor"]
@@ -219,11 +223,15 @@ def _tool(verb: Callable[..., Any], hints: types.ToolAnnotations) -> Tool:
     return Tool.from_function(verb, description=description, annotations=hints)
 
 
-def _listed(tool: Tool) -> types.Tool:
+def _listed(tool: Tool, many: bool) -> types.Tool:
+    """``many``: to a caller who speaks for many users, and has to say for which."""
+    arguments = dict(tool.parameters["properties"])
+    if many and "user_id" in arguments:
+        arguments["user_id"] = {**arguments["user_id"], "description": NEEDED}
     return types.Tool(
         name=tool.name,
         description=tool.description,
-        input_schema={**tool.parameters, "additionalProperties": False},
+        input_schema={**tool.parameters, "properties": arguments, "additionalProperties": False},
         output_schema=tool.output_schema,
         annotations=tool.annotations,
     )
@@ -271,6 +279,25 @@ def _sender(asked: Asked) -> Caller:
     assert asked.request is not None
     caller: Caller = asked.request.state.caller
     return caller
+
+
+def _in_json(scope: Scope, receive: Receive, send: Send) -> Send:
+    """The SDK refuses hosts, origins, types and sizes in plain text; callers get the shape of all our errors."""
+    status, said = 0, b""
+
+    async def sent(message: Message) -> None:
+        nonlocal status, said
+        if message["type"] == "http.response.start" and message["status"] >= 400:
+            plain = not Headers(raw=message["headers"]).get("content-type", "").startswith(_JSON)
+            status = message["status"] if plain else 0
+        if not status:
+            await send(message)
+        elif message["type"] == "http.response.body":
+            said += message.get("body", b"")
+            if not message.get("more_body"):
+                await answer(status, f"HTTP_{status}", said.decode())(scope, receive, send)
+
+    return sent
 
 
 def _security(hosts: tuple[str, ...]) -> TransportSecuritySettings:

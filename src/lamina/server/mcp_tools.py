@@ -19,7 +19,8 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from lamina.cube.cube import MemCube
-from lamina.server.caller import Caller
+from lamina.errors import InvalidInput
+from lamina.server.caller import OPERATOR, Caller
 from lamina.server.keys import Right
 from lamina.server.service import Service
 from lamina.text import arguments
@@ -52,6 +53,8 @@ Id = Annotated[str, Field(description="The memory's id, as search_memories and l
 User = Annotated[str | None, Field(description="Whose memories. Leave out unless you were told an id.")]
 Agent = Annotated[str | None, Field(description="Only memories of this agent. Usually left out.")]
 Run = Annotated[str | None, Field(description="Only memories of this conversation. Usually left out.")]
+# what ``user_id`` says to a key that speaks for many
+NEEDED = "Whose memories: the user's id, which you were told. Needed, unless agent_id or run_id is given."
 
 
 class Said(TypedDict):
@@ -112,13 +115,21 @@ class Forgotten(TypedDict):
     forgotten: Annotated[list[str], Field(description="Ids of all that was erased.")]
 
 
+def home(service: Service, caller: Caller) -> str | None:
+    """Whose memories are meant by a call that names nobody: those of the key's user; without any keys those of the
+    command line's. ``None``: the call has to say it."""
+    if caller.user is None and caller.id == OPERATOR:
+        return arguments.identity("user", service.settings.user)
+    return caller.user
+
+
 class Verbs:
     """The tools. Their docstrings are written for the model that chooses among them."""
 
     def __init__(self, service: Service, who: Who) -> None:
         self._service, self._who = service, who
 
-    def add_memories(
+    async def add_memories(
         self,
         context: Asked,
         messages: Annotated[list[Said], Field(min_length=1, description="What was said, in order.")],
@@ -131,10 +142,13 @@ class Verbs:
         decisions that should be known in later conversations. Pass their own words rather than a summary: facts are
         taken from them, what is known already is not stored twice, and what they contradict is superseded."""
         caller, owner = self._asked(context, user_id, agent_id, run_id)
-        told = self._service.system(caller).remember([dict(said) for said in messages], timestamp=said_at, **owner)
+        said = [dict(one) for one in messages]
+        told = await self._service.asking(
+            "reading", lambda: self._service.system(caller).remember(said, timestamp=said_at, **owner)
+        )
         return {"results": [_stored(row, caller) for row in told["results"]]}
 
-    def search_memories(
+    async def search_memories(
         self,
         context: Asked,
         query: Annotated[str, Field(description="A question or topic in plain language.")],
@@ -149,7 +163,9 @@ class Verbs:
         caller, owner = self._asked(context, user_id, agent_id, run_id)
         scope = arguments.scope_of(caller.tenant, owner)
         at = arguments.moment("as_of", as_of, end_of_day=True)
-        hits = self._service.memory(caller).hits(query, scope, top_k=limit, as_of=at)
+        hits = await self._service.asking(
+            "search", lambda: self._service.memory(caller).hits(query, scope, top_k=limit, as_of=at)
+        )
         INJECTED.remember_hits(scope, hits)  # the model may say them back
         return {"notice": NOTICE, "memories": [_found(hit) for hit in hits]}
 
@@ -183,7 +199,7 @@ class Verbs:
         rows = self._service.memory(caller).history(memory_id)
         return {"notice": NOTICE, "changes": [_change(row) for row in rows]}
 
-    def update_memory(
+    async def update_memory(
         self,
         context: Asked,
         memory_id: Id,
@@ -192,8 +208,12 @@ class Verbs:
         """Correct the wording of one memory that is wrong. The old version stays in its history. For news from the
         user ("I have moved"), use add_memories instead: it keeps what was true before."""
         caller = self._caller(context)
-        self._service.changeable(caller, memory_id)
-        return {"message": self._service.memory(caller).update(memory_id, text)["message"]}
+
+        def update() -> dict[str, Any]:
+            self._service.changeable(caller, memory_id)
+            return self._service.memory(caller).update(memory_id, text)
+
+        return {"message": (await self._service.asking("change", update))["message"]}
 
     def delete_memory(self, context: Asked, memory_id: Id) -> Done:
         """Take one memory out of use, if it is wrong or no longer wanted. It is not found any more, but can be
@@ -215,7 +235,16 @@ class Verbs:
     def _asked(self, context: Asked, *ids: str | None) -> tuple[Caller, dict[str, Any]]:
         caller = self._caller(context)
         owner = caller.owner(dict(zip(arguments.IDENTITY, ids, strict=True)))
-        return caller, {name: id for name, id in owner.items() if id is not None}
+        named = {name: id for name, id in owner.items() if id is not None}
+        if named:
+            return caller, named
+        user = home(self._service, caller)
+        if user is None:
+            told = "No owner given: this key speaks for many, so pass user_id (or agent_id, run_id)"
+            raise InvalidInput(
+                f"{told}; a key made with `lamina keys create NAME --only USER` needs none", code="VALIDATION_001"
+            )
+        return caller, {"user_id": user}
 
 
 def _found(hit: Hit) -> Quote:

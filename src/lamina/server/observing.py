@@ -19,12 +19,14 @@ from contextvars import ContextVar
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from lamina.llm.patience import within
 from lamina.server import tracing
 from lamina.server.failures import answer
 from lamina.store.acting import on_behalf
 
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
 _GIVEN = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_MODELS = 0.9  # of the time is the models'; the rest is for keeping and answering what there is without them
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 logger = logging.getLogger("lamina.server")
@@ -74,7 +76,7 @@ class Observing:
 
         with tracing.span(scope, id) as span:
             try:
-                with self._metrics.running.track_inprogress(), on_behalf():
+                with self._metrics.running.track_inprogress(), on_behalf(), within(_MODELS * self._seconds):
                     await self._limited(scope, receive, answering, started)
             except Exception:
                 logger.exception("a request failed")
@@ -108,14 +110,14 @@ class Observing:
             begun.cancel()
 
     def _account(self, scope: Scope, status: int, seconds: float) -> None:
-        route = getattr(scope.get("route"), "path", "unknown")
-        self._metrics.requests.labels(scope["method"], route, status).inc()
-        self._metrics.seconds.labels(scope["method"], route).observe(seconds)
+        method, route = tracing.method_of(scope), getattr(scope.get("route"), "path", "unknown")
+        self._metrics.requests.labels(method, route, status).inc()
+        self._metrics.seconds.labels(method, route).observe(seconds)
         caller = scope.get("state", {}).get("caller")
         logger.info(
             "request",
             extra={
-                "method": scope["method"],
+                "method": method,
                 "route": route,
                 "status": status,
                 "ms": round(1e3 * seconds, 1),

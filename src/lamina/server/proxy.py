@@ -138,10 +138,12 @@ def only_choice(answer: object) -> dict[str, Any] | None:
 
 class Listener:
     """Reads along a stream of server-sent events that passes in pieces of any length. ``answer`` is ``None`` until the
-    model has stopped by itself; then it is all that it said. ``rest`` is the beginning of a line."""
+    model has stopped by itself; then it is all that it said. ``ended``: the server has said that no more comes, or why
+    it cannot go on; a stream that closes before was cut. ``rest`` is the beginning of a line."""
 
     def __init__(self) -> None:
         self.answer: str | None = None
+        self.ended = False
         self.rest = b""
         self._said: list[str] = []
 
@@ -150,16 +152,21 @@ class Listener:
         *lines, self.rest = (self.rest + piece).split(b"\n")
         for line in lines:
             if line.startswith(b"data:"):
-                self._read(line.removeprefix(b"data:"))
+                self._read(line.removeprefix(b"data:").strip())
         return b"".join(line + b"\n" for line in lines)
 
     def _read(self, data: bytes) -> None:
         try:
-            choice = only_choice(json.loads(data))
-        except ValueError:  # "[DONE]"
+            event = json.loads(data)
+        except ValueError:
+            self.ended = self.ended or data == b"[DONE]"
             return
+        if isinstance(event, dict) and event.get("error"):
+            self.ended = True
+        choice = only_choice(event)
         if choice is not None:
             self._said.append(words(choice.get("delta")))
+            self.ended = self.ended or bool(choice.get("finish_reason"))
             if choice.get("finish_reason") == "stop":
                 self.answer = "".join(self._said)
 

@@ -6,26 +6,36 @@ its memories stay in the store. The model is loaded by the first request that ne
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Literal, TypeVar
+
+from anyio import CapacityLimiter, to_thread
+from starlette.concurrency import run_in_threadpool
 
 from lamina.cube.cube import MemCube
-from lamina.errors import InvalidInput, NotFound
+from lamina.errors import InvalidInput, NotFound, StoreUnavailable
 from lamina.kernel.governance import Action, Context, Form, Principal, check, require
 from lamina.kernel.governing.limits import RateLimits
 from lamina.kernel.memos import MemOS
 from lamina.kernel.rhythms.background import repeated
 from lamina.llm.causal import CausalLM
+from lamina.llm.openai_embed import OpenAIEmbedder
 from lamina.memory import Memory
 from lamina.server.caller import Caller, operator, unauthorized
 from lamina.server.jobs import Jobs
 from lamina.server.keys import PREFIX, RESERVED, KeyRing, Right, reserved
+from lamina.server.places import Places
 from lamina.store import acting
 from lamina.text import arguments
 
 TENANTS = 64
+READY = 2.0  # seconds that the database has to say that it is there
+Asked = Literal["model", "reading", "search", "change", "removal"]
+T = TypeVar("T")
 
 
 class Service:
@@ -46,9 +56,11 @@ class Service:
                 f"tenant={self.settings.tenant!r}: 'lamina' and names that begin with {RESERVED!r} are reserved"
             )
         self.keys, self.jobs = KeyRing(memory.store), Jobs(memory.store)
+        self.places = Places(self.settings.model_requests)
         self._memory, self._model, self._public = memory, model, public
         self._limits = limits or RateLimits({})
         self._systems: OrderedDict[str, MemOS] = OrderedDict()
+        self._probe: asyncio.Future[int] | None = None
         self._lock, self._loading = threading.Lock(), threading.Lock()
 
     def identify(self, token: str | None) -> Caller:
@@ -118,6 +130,27 @@ class Service:
                 self._model = CausalLM.load(self._model)
             return self._model
 
+    async def asking(self, asked: Asked, work: Callable[[], T]) -> T:
+        """What ``work`` gives, done in a thread; in one of the ``places`` if it may have to wait for a model.
+
+        ``asked`` says of what kind it is: "model" asks the one in this process; "reading" has a chat model read what is
+        said or found. Raises ``Busy`` if all places are taken."""
+        if self._may_wait(asked):
+            return await self.places.run(work)
+        return await run_in_threadpool(work)
+
+    def _may_wait(self, asked: Asked) -> bool:
+        memory = self._memory
+        chat, embedder = memory.llm is not None, isinstance(memory.embedder, OpenAIEmbedder)
+        noted = bool(memory.pipeline.connectors)  # they may write anew what was made of a memory that changed
+        return {
+            "model": True,
+            "reading": chat or embedder,
+            "search": embedder,
+            "change": embedder or (chat and noted),
+            "removal": noted and (chat or embedder),
+        }[asked]
+
     def readable(self, caller: Caller, memory_id: str) -> MemCube:
         """A memory that the caller may read; any other does not exist (``NotFound``). Of another tenant's no more is
         read than of one that never was, so that not even the time it takes tells them apart."""
@@ -137,9 +170,19 @@ class Service:
         require(caller.principal, action, cube, Context(form=form))
         return cube
 
-    def ready(self) -> None:
-        """One cheap read, for whoever asks without a key. Raises ``StoreUnavailable``."""
-        self._memory.store.last_change()
+    async def ready(self) -> None:
+        """One cheap read, for whoever asks without a key. One at a time is on its way, in a thread of its own: an
+        outage does not fill the others with questions. Raises ``StoreUnavailable``, also for silence."""
+        if self._probe is None or self._probe.done():
+            read = to_thread.run_sync(self._memory.store.last_change, limiter=CapacityLimiter(1))
+            self._probe = asyncio.ensure_future(read)
+            self._probe.add_done_callback(
+                lambda probe: probe.cancelled() or probe.exception()
+            )  # nobody may wait for it
+        done, _ = await asyncio.wait({self._probe}, timeout=READY)
+        if not done:
+            raise StoreUnavailable(f"the database does not answer within {READY:g} s")
+        self._probe.result()
 
     def memories(self) -> int:
         """How many are open: of all tenants, where the database does not keep them apart."""

@@ -33,6 +33,11 @@ _CARRIED = (b"traceparent", b"tracestate")
 logger = logging.getLogger("lamina.server")
 
 
+def method_of(scope: Scope) -> str:
+    """The method, as far as it is known: a client may invent as many as it likes."""
+    return scope["method"] if scope["method"] in _METHODS else "_OTHER"
+
+
 def provider(environment: Mapping[str, str] = os.environ) -> TracerProvider | None:
     """What makes spans and sends them, as ``environment`` says; ``None`` if it asks for none. Whoever gets it calls
     ``shutdown``. A package that is missing is logged: a service does not stay away because it cannot be watched.
@@ -67,7 +72,7 @@ def span(scope: Scope, id: str) -> Iterator[Span | None]:
 
     headers = dict(scope["headers"])
     carried = {name.decode(): headers[name].decode("latin-1") for name in _CARRIED if name in headers}
-    method = scope["method"] if scope["method"] in _METHODS else "_OTHER"
+    method = method_of(scope)
     with tracer.start_as_current_span(
         method,
         context=TraceContextTextMapPropagator().extract(carried),

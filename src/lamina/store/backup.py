@@ -1,10 +1,13 @@
 """Backups: a folder that appears whole or not at all, and says by itself whether it is what was written.
 
 ``FOLDER/2026-06-12T030000.417Z/`` holds ``memory.db`` (also of a PostgreSQL server: ``lamina.store.copying``), its
-tensors, what stood beside it, and ``backup.json``: the end of the log, and size and sha256 of every file. It is written
-under a hidden name, proved (``verification``), forced to the disk and renamed; what a killed backup left is removed by
-the next. Beside the backups lies the journal of what was forgotten (``lamina.store.forgotten``), which each backup
-brings up to date.
+tensors, what stood beside it, and ``backup.json``: which store it is of and the end of its log, and size and sha256 of
+every file. It is written under a hidden name, proved (``verification``), forced to the disk and renamed; what a killed
+backup left is removed by the next. Beside the backups lies the journal of what was forgotten
+(``lamina.store.forgotten``), which each backup brings up to date.
+
+A store is named by the hash of the first row of its log (``"store"``; ``null`` while the log is empty, which no other
+store's backup is). Several stores may be backed up into one folder: each keeps and removes its own alone.
 
 Checksums show accidents. Whoever can write here can write checksums too: keep the end of the log (``log_head``) or the
 backups where the service cannot write.
@@ -35,10 +38,11 @@ from lamina.store.connection import connect, mapped
 from lamina.store.log import GENESIS
 
 FORMAT = 1
-DATABASE, MANIFEST, JOURNAL = "memory.db", "backup.json", "forgotten.jsonl"
+DATABASE, MANIFEST = "memory.db", "backup.json"
 # Of what stands beside a file: copies that left it, subscriptions, the clock of upkeep, erasures that are under way.
 BESIDE = (".exports", ".rhythm", ".subscription-*", ".forgetting-*")
 _NAME = re.compile(r"\d{4}-\d\d-\d\dT\d{6}\.\d{3}Z")
+_HASH = re.compile(r"[0-9a-f]{64}")
 _UNFINISHED = ".unfinished-"
 _MAX_MANIFEST = 256 << 20
 _BLOCK = 1 << 20
@@ -46,20 +50,24 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """A finished backup; ``log_head`` is the end of its log, a number and a hash; ``removed`` older ones went."""
+    """A finished backup; ``store`` names whose, ``log_head`` is the end of its log, a number and a hash; ``journal``
+    is what was brought up to date beside it (``None``: an empty log), ``removed`` older ones of the store went."""
 
     folder: Path
+    store: str | None
     rows: dict[str, int]
     bytes: int
     log_head: str
+    journal: Path | None = None
     removed: tuple[Path, ...] = ()
 
 
 def create(source: str, folder: Path, *, keep: int | None = None) -> Backup:
     """Back the store at ``source`` (a file, or ``postgresql://...``) up into a new folder under ``folder``.
 
-    Writers go on. ``keep``: of the backups in ``folder`` only so many of the newest stay. Raises ``InvalidInput``,
-    ``NotFound``, ``CorruptStore`` when the copy is not sound, ``StoreUnavailable`` (full disk, another backup runs).
+    Writers go on. ``keep``: of the store's backups in ``folder`` only so many of the newest stay. Raises
+    ``InvalidInput``, ``NotFound``, ``CorruptStore`` when the copy is not sound, ``StoreUnavailable`` (full disk,
+    another backup runs).
     """
     if keep is not None and keep < 1:
         raise InvalidInput(f"keep={keep}: keep 1 backup or more")
@@ -68,7 +76,7 @@ def create(source: str, folder: Path, *, keep: int | None = None) -> Backup:
         work.mkdir(mode=0o700)
         try:
             _copy(source, work / DATABASE)
-            forgotten.keep(source, folder / JOURNAL)
+            kept = forgotten.keep(source, folder)
             done = _seal(work)
             target = folder / _name()
             work.rename(target)
@@ -77,10 +85,11 @@ def create(source: str, folder: Path, *, keep: int | None = None) -> Backup:
             raise StoreUnavailable(f"{folder}: {error.strerror or error}. Check rights and free space") from error
         finally:
             shutil.rmtree(work, ignore_errors=True)
-        old = backups(folder)[:-keep] if keep else []
+        old = [one for one in backups(folder) if _is_of(one, done["store"])][:-keep] if keep else []
         for path in old:
             _remove(path)
-    return Backup(target, done["rows"], sum(size for size, _ in done["files"].values()), done["log"], tuple(old))
+    size = sum(size for size, _ in done["files"].values())
+    return Backup(target, done["store"], done["rows"], size, done["log"], kept.journal, tuple(old))
 
 
 def backups(folder: Path) -> list[Path]:
@@ -88,20 +97,33 @@ def backups(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name) and (path / MANIFEST).is_file())
 
 
+def _is_of(backup: Path, store: str | None) -> bool:
+    """Not when it cannot be told: what may be another's is neither counted nor removed."""
+    try:
+        return bool(manifest(backup)["store"] == store)
+    except (CorruptStore, StoreUnavailable):
+        return False
+
+
 def manifest(backup: Path) -> dict[str, Any]:
-    """What ``backup.json`` says. Raises ``NotFound``, ``CorruptStore``."""
+    """What ``backup.json`` says. Raises ``NotFound``, ``CorruptStore``, ``StoreUnavailable`` (of a newer Lamina)."""
     path = backup / MANIFEST
     if not path.is_file():
-        raise NotFound(f"{str(backup)!r} is no finished backup: there is no {MANIFEST} in it")
+        there = backups(backup) if backup.is_dir() else []
+        hint = f"; the newest of {len(there)} in it is {there[-1]}" if there else ""
+        raise NotFound(f"{str(backup)!r} is no finished backup: there is no {MANIFEST} in it{hint}")
     try:
         said = strict_json.loads(path.read_text(encoding="utf-8"), max_bytes=_MAX_MANIFEST)
         if said["lamina.backup"] != FORMAT:
             raise StoreUnavailable(f"{path}: of format {said['lamina.backup']!r}; this Lamina reads {FORMAT}: upgrade")
         files = {name: (size, digest) for name, (size, digest) in said["files"].items()}
+        store = said["store"]
     except (InvalidInput, UnicodeDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise CorruptStore(f"{path} cannot be read: {error}. Use another backup") from error
     if any(Path(name).is_absolute() or ".." in Path(name).parts for name in files) or DATABASE not in files:
         raise CorruptStore(f"{path} names files that no backup has. Use another backup")
+    if store is not None and not (isinstance(store, str) and _HASH.fullmatch(store)):
+        raise CorruptStore(f"{path} does not say of which store it is. Use another backup")
     return {**said, "files": files}
 
 
@@ -115,7 +137,7 @@ def verify(backup: Path) -> list[str]:
             problems.append(f"{name} is missing")
         elif _measured(backup / name) != expected:
             problems.append(f"{name} was altered (its size or sha256 differs)")
-    return problems or _log_problems(backup / DATABASE, said["log"])
+    return problems or _log_problems(backup / DATABASE, said["store"], said["log"])
 
 
 def _copy(source: str, target: Path) -> None:
@@ -145,7 +167,7 @@ def _seal(work: Path) -> dict[str, Any]:
         connection.execute("ROLLBACK")
         rows = {table: connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("cubes", "log")}
         (schema,) = connection.execute("PRAGMA user_version").fetchone()
-        end = connection.execute("SELECT seq, hash FROM log ORDER BY seq DESC LIMIT 1").fetchone() or (0, GENESIS)
+        store, head = _ends(connection)
     if problems:
         raise CorruptStore(f"the store is not sound, and no backup was made: {problems[0]}. lamina doctor tells all")
     files = {}
@@ -154,7 +176,7 @@ def _seal(work: Path) -> dict[str, Any]:
         files[path.relative_to(work).as_posix()] = _measured(path)
         _sync(path)
     said = {"lamina.backup": FORMAT, "made": datetime.now(UTC).isoformat(timespec="seconds"), "schema": schema}
-    said |= {"log": f"{end[0]}:{end[1]}", "rows": rows, "files": files}
+    said |= {"store": store, "log": head, "rows": rows, "files": files}
     told = work / MANIFEST
     told.write_text(json.dumps(said, indent=1), encoding="utf-8")
     for path in (told, *(path for path in work.rglob("*") if path.is_dir()), work):
@@ -163,13 +185,22 @@ def _seal(work: Path) -> dict[str, Any]:
     return said
 
 
-def _log_problems(database: Path, head: str) -> list[str]:
+def _ends(connection: sqlite3.Connection) -> tuple[str | None, str]:
+    """Which store it is, and where its log ends."""
+    first = connection.execute("SELECT hash FROM log WHERE seq = 1").fetchone()
+    last = connection.execute("SELECT seq, hash FROM log ORDER BY seq DESC LIMIT 1").fetchone() or (0, GENESIS)
+    return first and first[0], f"{last[0]}:{last[1]}"
+
+
+def _log_problems(database: Path, store: str | None, head: str) -> list[str]:
     """Read without so much as a lock: a backup may lie on a medium that cannot be written."""
     uri = f"{database.absolute().as_uri()}?mode=ro&immutable=1"
     with mapped(database), closing(sqlite3.connect(uri, uri=True)) as connection:
         problems = list(verification.chain(connection.execute))
-        end = connection.execute("SELECT seq, hash FROM log ORDER BY seq DESC LIMIT 1").fetchone() or (0, GENESIS)
-    return problems or ([] if f"{end[0]}:{end[1]}" == head else [f"log: it does not end with {head}"])
+        whose, end = _ends(connection)
+    if not problems and whose != store:
+        return [f"log: it is not of the store that {MANIFEST} names"]
+    return problems or ([] if end == head else [f"log: it does not end with {head}"])
 
 
 @contextmanager

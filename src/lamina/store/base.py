@@ -99,6 +99,16 @@ class Edge:
 
 
 @dataclass(frozen=True, slots=True)
+class Size:
+    """Cubes of a kind: how many, their bytes, and of how many memories they were made."""
+
+    kind: str
+    cubes: int
+    bytes: int
+    parents: int
+
+
+@dataclass(frozen=True, slots=True)
 class Reached:
     """A memory found by following edges: over how many, and the strongest product of weights on the way."""
 
@@ -267,6 +277,9 @@ class Store(Protocol):
 
     def scopes(self, tenant: str) -> list[tuple[Scope, int]]:
         """Every distinct scope of a tenant with the number of its open cubes."""
+
+    def sizes(self, scope: Scope) -> list[Size]:
+        """How much is open now in a scope, for each kind of which there is any; counted where it lies, nothing read."""
 
     def stats(self) -> Mapping[str, Any]:
         """Counts and bytes, for ``lamina doctor``."""

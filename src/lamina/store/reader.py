@@ -19,7 +19,7 @@ from lamina.cube.cube import MemCube, Scope
 from lamina.errors import InvalidInput, NotFound
 from lamina.store import edges as edge_rows
 from lamina.store import log, reading
-from lamina.store.base import Edge, Event, Filter, Page, Reached
+from lamina.store.base import Edge, Event, Filter, Page, Reached, Size
 from lamina.store.blobs import Blobs
 from lamina.store.filters import Node, names_state, parse
 from lamina.store.reading import LIVE, Fragment, within
@@ -177,6 +177,24 @@ class SqlReader(ABC):
         )
         rows = self._rows(tenant, sql, [*parameters, tenant])
         return [(Scope(tenant, user, agent, run), count) for user, agent, run, count in rows]
+
+    def sizes(self, scope: Scope) -> list[Size]:
+        """Of each kind that is open now: how many, their bytes, and how many different memories their lineage names."""
+        here, ids = within(scope)
+        is_open, moments = reading.open_now()
+        where = f"{here} AND {is_open} AND {LIVE}"
+        count = f"SELECT c.kind, count(*), sum(c.nbytes) FROM cubes c WHERE {where} GROUP BY c.kind"
+        made_of = (
+            "SELECT c.kind, count(DISTINCT p.parent) FROM cubes c JOIN parents p ON p.key = c.key AND p.lineage = 1"
+            f" WHERE {where} GROUP BY c.kind"
+        )
+
+        def work(db: Connection, _: Blobs) -> list[Size]:
+            parents = dict(db.execute(made_of, [*ids, *moments]).fetchall())
+            rows = db.execute(f"{count} ORDER BY c.kind", [*ids, *moments]).fetchall()
+            return [Size(kind, cubes, int(size), parents.get(kind, 0)) for kind, cubes, size in rows]
+
+        return self._read(scope.tenant, work)
 
     def _conditions(self, scope: Scope, where: Filter | None, as_of: datetime | None, closed: bool) -> list[Fragment]:
         parts = [within(scope)]

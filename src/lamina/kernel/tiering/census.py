@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from lamina.cube.cube import MemCube, Scope
+from lamina.cube.cube import Scope
 from lamina.store.base import Store
 
 FORMS: tuple[Literal["text", "activation", "parameter"], ...] = ("text", "activation", "parameter")
@@ -23,23 +22,11 @@ class Count:
 
 
 def census(store: Store, scope: Scope) -> list[Count]:
-    """What is open in ``scope``, form by form."""
-    return [_count(store, scope, form) for form in FORMS]
-
-
-def _count(store: Store, scope: Scope, form: str) -> Count:
-    count, size, made_of = 0, 0, set[str]()
-    for cube in _open(store, scope, form):
-        count, size = count + 1, size + cube.nbytes
-        made_of |= {id for id, _ in cube.header.lineage.derived_from}
-    return Count(form, count, size, count if form == "text" else len(made_of))
-
-
-def _open(store: Store, scope: Scope, form: str) -> Iterator[MemCube]:
-    cursor: str | None = None
-    while True:
-        page = store.query(scope, {"kind": form}, limit=200, cursor=cursor)
-        yield from page.cubes
-        cursor = page.cursor
-        if cursor is None:
-            return
+    """What is open in ``scope``, form by form; of texts and tensors nothing is read."""
+    sizes = {size.kind: size for size in store.sizes(scope)}
+    found = []
+    for form in FORMS:
+        size = sizes.get(form)
+        cubes, held, parents = (size.cubes, size.bytes, size.parents) if size else (0, 0, 0)
+        found.append(Count(form, cubes, held, cubes if form == "text" else parents))
+    return found

@@ -7,7 +7,6 @@ time, by what the key may read then.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, Field, ValidationError
+from starlette.concurrency import run_in_threadpool
 
 from lamina.cube.cube import MemCube
 from lamina.errors import InvalidInput, LaminaError, NotFound
@@ -24,7 +24,7 @@ from lamina.server.dashboard.conversation import LONGEST, SHOWN, Conversation, E
 from lamina.server.dashboard.shell import PageRoute, asks_for_part, render
 from lamina.server.dashboard.suggesting import questions
 from lamina.server.dashboard.visitor import Changer, Reader
-from lamina.server.routes.service_of import Served
+from lamina.server.routes.service_of import Served, asks
 from lamina.server.service import Service
 from lamina.text import arguments
 
@@ -100,10 +100,11 @@ async def say(request: Request, sent: Annotated[Sent, Form()], caller: Changer, 
     if not exchange.error:
         talk.exchanges = [*talk.exchanges, exchange][-SHOWN:]
     left = sent.model_copy(update={"question": question if exchange.error else ""})
-    return await asyncio.to_thread(_page, request, service, caller, user, talk, left, exchange)
+    return await run_in_threadpool(_page, request, service, caller, user, talk, left, exchange)
 
 
 @router.post("/chat/undo")
+@asks("change")
 def undo(request: Request, sent: Annotated[Sent, Form()], caller: Changer, service: Served) -> Response:
     """Take out of use what was remembered of a message, and back into use what it had replaced."""
     ids, memory = sent.undo.split(), service.memory(caller)

@@ -11,9 +11,11 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.concurrency import run_in_threadpool
 
 from lamina.cube.cube import MemCube, new_id
 from lamina.errors import LLMError, LLMUnavailable
@@ -69,17 +71,18 @@ async def answer(
     upstream: Upstream, service: Service, caller: Caller, user: str, talk: Conversation, exchange: Exchange
 ) -> None:
     """Fill ``exchange``, the next of ``talk``; what is there already stays if it fails. Raises ``LaminaError``."""
-    system = await asyncio.to_thread(service.system, caller)
+    system = await run_in_threadpool(service.system, caller)
     if isinstance(upstream, Local):
-        await asyncio.to_thread(_locally, system, user, talk, exchange)
+        await service.asking("model", partial(_locally, system, user, talk, exchange))
         return
     model = service.settings.llm.partition(":")[2]
     body: Mapping[str, Any] = {"model": model, "messages": _messages(talk, exchange)}
     if exchange.memory:
         key = _key(talk, exchange)
-        begun = await asyncio.to_thread(begin, system, caller.principal, body, user=user, key=key)
+        begun = await service.asking("reading", partial(begin, system, caller.principal, body, user=user, key=key))
         exchange.used = [_used(quote.hit.cube, "text", quote.hit) for quote in begun.quotes]
-        exchange.kept = await asyncio.to_thread(_kept, system, user, exchange.question, begun.key)  # written already
+        written = partial(_kept, system, user, exchange.question, begun.key)  # already: no model is asked
+        exchange.kept = await run_in_threadpool(written)
         body = begun.body
     exchange.answer = await _asked(upstream, body)
 

@@ -15,7 +15,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
 from lamina.cube.cube import MemCube
-from lamina.errors import NotFound
+from lamina.errors import InvalidInput, NotFound
 from lamina.kernel.governance import check
 from lamina.server.caller import Caller
 from lamina.server.dashboard import graph_links
@@ -30,6 +30,7 @@ from lamina.text.graphs.directory import ENTITY, Directories
 
 router = APIRouter(route_class=PageRoute)
 
+LONGEST, LONGEST_RELATION = 400, 200  # letters of a name and of a relation that can be asked for
 ROWS = 400  # of the table
 LABELLED = 24  # lines whose words stand in the drawing without being asked for
 _LINE, _WIDE, _PADDING, _NAME = 15.0, 168.0, 20.0, 130.0  # px: a line of a box, its words, around them, a relation
@@ -42,10 +43,10 @@ class Asked(BaseModel):
     """What the address asks for. ``focus``: the id of a memory, or a name. ``show``: what pipelines related, or where
     facts are from; empty: the first of the two that there is."""
 
-    focus: str = Field("", max_length=400)
+    focus: str = Field("", max_length=LONGEST)
     show: Literal["", "related", "sources"] = ""
     hops: int = Field(2, ge=1, le=2)
-    relation: list[Annotated[str, Field(max_length=200)]] = Field([], max_length=20)
+    relation: list[Annotated[str, Field(max_length=LONGEST_RELATION)]] = Field([], max_length=20)
     user_id: Owner = ""
     agent_id: Owner = ""
     run_id: Owner = ""
@@ -177,7 +178,7 @@ def _start(service: Service, caller: Caller, view: View, focus: str) -> MemCube 
     ``NotFound``."""
     try:
         return service.readable(caller, focus)
-    except NotFound:
+    except (NotFound, InvalidInput):  # no id, or nothing that could be one
         with Directories().use(view.store, view.scope) as directory:
             named = directory.named(focus)
     if named:
@@ -188,8 +189,11 @@ def _start(service: Service, caller: Caller, view: View, focus: str) -> MemCube 
 
 
 def address(asked: Asked, node: Node, *, focus: bool = False) -> str:
-    """Where a node leads: a memory to its page; a name, or anything with ``focus``, to what is around it."""
+    """Where a node leads: a memory to its page; a name, or anything with ``focus``, to what is around it. Empty for a
+    name that is too long to be asked for."""
     if node.kind == SUBJECT:
+        if len(node.text) > LONGEST:
+            return ""
         owner = {"user_id": node.scope.user or "", "agent_id": node.scope.agent or "", "run_id": node.scope.run or ""}
         return asked.address(focus=node.text, relation=[], **owner)
     if focus or node.kind == ENTITY:
@@ -202,10 +206,14 @@ def words(relation: str) -> str:
 
 
 def _chips(net: Net, asked: Asked) -> list[tuple[str, int, str, bool]]:
-    """(relation, how many, where it leads, whether it is chosen); those that are chosen come first."""
+    """(relation, how many, where it leads, whether it is chosen); those that are chosen come first. Where one is too
+    long to be asked for, it leads nowhere."""
     known = dict.fromkeys(asked.relation, 0) | net.relations
     order = sorted(known, key=lambda one: one not in asked.relation)
-    return [(one, known[one], asked.toggled(one), one in asked.relation) for one in order[:200]]
+    return [
+        (one, known[one], asked.toggled(one) if len(one) <= LONGEST_RELATION else "", one in asked.relation)
+        for one in order[:200]
+    ]
 
 
 def _row(net: Net, link: Link) -> Row:

@@ -167,7 +167,8 @@ def sources(view: View, cursor: str | None = None) -> Net:
     where = {"kind": "text", "semantic_type": {"nin": ["turn", ENTITY]}}
     page = view.store.query(view.scope, where, as_of=view.as_of, limit=PAGE, cursor=cursor)
     found = {cube.id: cube for cube in page.cubes if view.readable(cube)}
-    found |= view.every({"superseded_by": {"in": list(found)}}, limit=PAGE) if found else {}
+    before = view.every({"superseded_by": {"in": list(found)}}, limit=PAGE) if found else {}
+    found = before | found  # among those before are older versions of the same memories
     return replace(_net(view, found, ()), cursor=page.cursor)
 
 

@@ -9,20 +9,24 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
+from starlette.concurrency import run_in_threadpool
 
 from lamina.cube.cube import MemCube, Scope, State, now
+from lamina.errors import LaminaError
 from lamina.kernel.lifecycle import state_of
 from lamina.server.caller import Caller
-from lamina.server.dashboard.shell import PageRoute, asks_for_part, go, render
+from lamina.server.dashboard.shell import PageRoute, asks_for_part, go, instead, render
+from lamina.server.dashboard.stops import MEMORIES, stops
 from lamina.server.dashboard.visitor import ROOT, Changer, Reader
-from lamina.server.routes.service_of import Served
+from lamina.server.failures import status_of
+from lamina.server.routes.service_of import Served, asks
 from lamina.server.service import Service
 from lamina.store.base import Filter, Store
 from lamina.text import arguments
@@ -33,7 +37,7 @@ from lamina.text.prompted import quarantine
 router = APIRouter(route_class=PageRoute)
 
 PAGE = 25  # entries
-MOST = 200  # hits of a search; stops of the slider; owners to choose from
+MOST = 200  # hits of a search; owners to choose from
 SCANNED = 20  # pages looked through for words before "show more" is asked
 STATES = {"open": "In use", "closed": "Deleted or replaced", "archived": "Archived", "aside": "Set aside"}
 KINDS = {
@@ -57,8 +61,6 @@ PARTS = {
     "period": ("time", 5),
     "stated": ("fact", 6),
 }
-_MEMORIES: list[Filter] = [{"kind": "text"}, {"semantic_type": {"ne": "entity"}}]
-_DAYS = timedelta(days=7)  # a life that is longer is looked at by days
 _IN_USE = (State.GENERATED, State.ACTIVE, State.FROZEN)
 
 Owner = Annotated[str, Field(max_length=255)]
@@ -93,6 +95,14 @@ class Asked(BaseModel):
         return bool(self.model_dump(exclude_defaults=True, exclude={"cursor", "k"}))
 
 
+class Typed(BaseModel):
+    """The form to remember something."""
+
+    text: str
+    user_id: str = ""
+    infer: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """One part of a score: a piece of a bar that is 100 long for the best hit."""
@@ -125,39 +135,65 @@ class Found:
 
 
 @router.get("/memories")
-def memories(request: Request, asked: Annotated[Asked, Query()], caller: Reader, service: Served) -> Response:
+async def memories(request: Request, asked: Annotated[Asked, Query()], caller: Reader, service: Served) -> Response:
+    if asked.q.strip():
+        return await service.asking("search", lambda: _answer(request, service, caller, asked))
+    return await run_in_threadpool(_answer, request, service, caller, asked)
+
+
+def _answer(request: Request, service: Service, caller: Caller, asked: Asked) -> Response:
+    if not asks_for_part(request):
+        return _page(request, service, caller, asked)
     found = find(service, caller, asked)
-    if asks_for_part(request):
-        if asked.cursor:
-            return render(request, "memories_entries.html", found=found, asked=asked)
-        answer = render(request, "memories_found.html", found=found, asked=asked, part=True)
-        answer.headers[_history(request, asked)] = asked.address()
-        return answer
+    if asked.cursor:
+        return render(request, "memories_entries.html", found=found, asked=asked)
+    answer = render(request, "memories_found.html", found=found, asked=asked, part=True)
+    answer.headers[_history(request, asked)] = asked.address()
+    return answer
+
+
+def _page(
+    request: Request,
+    service: Service,
+    caller: Caller,
+    asked: Asked,
+    typed: Typed | None = None,
+    wrong: str = "",
+    status: int = 200,
+) -> Response:
+    """``typed``: what was typed into the form to remember something; ``wrong``: why it was refused."""
     store, everyone = service.memory(caller).store, _scope(caller, Asked())
     return render(
         request,
         "memories.html",
-        found=found,
+        status=status,
+        found=find(service, caller, asked),
         asked=asked,
         part=False,
         stops=stops(store, everyone),
         owners=_owners(store, everyone),
         states=STATES,
         kinds=KINDS,
+        typed=typed or Typed(text="", user_id=asked.user_id, infer=True),
+        wrong=wrong,
     )
 
 
 @router.post("/memories")
-def add(
-    request: Request,
-    caller: Changer,
-    service: Served,
-    text: Annotated[str, Form()],
-    user_id: Annotated[str, Form()] = "",
-    infer: Annotated[bool, Form()] = False,
-) -> Response:
-    owner = caller.owner({"user_id": user_id.strip() or None})
-    told = service.system(caller).remember(arguments.memory_text(lines(text)), infer=infer, **owner)
+@asks("reading")
+def add(request: Request, typed: Annotated[Typed, Form()], caller: Changer, service: Served) -> Response:
+    """Refused, the form comes back with what was typed."""
+    try:
+        owner = caller.owner({"user_id": typed.user_id.strip() or None})
+        text = arguments.memory_text(lines(typed.text))
+        told = service.system(caller).remember(text, infer=typed.infer, **owner)
+    except LaminaError as error:
+        status, wrong = status_of(error), str(error)
+        if not asks_for_part(request):
+            return _page(request, service, caller, Asked(), typed, wrong, status)
+        owners = _owners(service.memory(caller).store, _scope(caller, Asked()))
+        form = render(request, "memories_remember.html", status=status, typed=typed, wrong=wrong, owners=owners)
+        return instead(form, "#remember", "outerHTML")
     new = any(row["event"] != "NONE" for row in told["results"])
     return go(request, "memories", said="added" if new else "nothing")
 
@@ -186,36 +222,13 @@ def find(service: Service, caller: Caller, asked: Asked) -> Found:
     return Found(entries, count, asked.address(cursor=cursor) if cursor else None)
 
 
-def stops(store: Store, scope: Scope) -> list[datetime]:
-    """Where the slider can stand, oldest first: the moments when something changed or, of very many, evenly spaced
-    days (moments, of a short life). The last stop, now, is not among them."""
-    until = now()
-    page = store.query(scope, {"AND": _MEMORIES}, closed=True, limit=2 * MOST, newest_first=False)
-    cubes = page.cubes
-    changed = {at for one in cubes for at in (one.header.recorded, one.header.superseded) if at is not None}
-    found = sorted({_shown(at) for at in changed if at < until - timedelta(milliseconds=1)})
-    if not found or (page.cursor is None and len(found) <= MOST):
-        return found
-    first, span = found[0], until - found[0]
-    step = span / MOST
-    if span > _DAYS:
-        first = first.replace(hour=23, minute=59, second=59, microsecond=999_000)
-        step = timedelta(days=-(-span.days // MOST))
-    return [at for at in (_shown(first + n * step) for n in range(MOST)) if at < until]
-
-
-def _shown(at: datetime) -> datetime:
-    """The next whole millisecond: what a field of a form can hold."""
-    return at + timedelta(microseconds=-at.microsecond % 1000)
-
-
 def _scope(caller: Caller, asked: Asked) -> Scope:
     ids = {name: getattr(asked, name).strip() or None for name in arguments.IDENTITY}
     return arguments.scope_of(caller.tenant, caller.owner(ids), required=False)
 
 
 def _where(asked: Asked) -> list[Filter]:
-    where = list(_MEMORIES)
+    where = list(MEMORIES)
     if asked.kind:
         where.append({"semantic_type": asked.kind})
     key, equals, value = asked.tag.strip().partition("=")

@@ -3,31 +3,32 @@ to be edited, taken out of use and back, frozen, or forgotten after a look at al
 
 from __future__ import annotations
 
-import difflib
 import json
-import re
-from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import Response
+from pydantic import BaseModel
 
 from lamina.cube.cube import MemCube, Scope, State
-from lamina.errors import Conflict, InvalidInput, NotPermitted
+from lamina.errors import Conflict, InvalidInput, LaminaError, NotFound, NotPermitted
 from lamina.kernel.forgetting import BEYOND, LATER, reach
 from lamina.kernel.governance import check, granted
 from lamina.kernel.lifecycle import state_of
 from lamina.server.caller import Caller
+from lamina.server.dashboard.history import notes_of, steps
 from lamina.server.dashboard.memories import lines
-from lamina.server.dashboard.shell import PageRoute, go, render
+from lamina.server.dashboard.shell import PageRoute, asks_for_part, go, instead, render
 from lamina.server.dashboard.visitor import Changer, Eraser, Reader, needs
-from lamina.server.routes.service_of import Served
+from lamina.server.failures import status_of
+from lamina.server.routes.service_of import Served, asks
 from lamina.server.service import Service
-from lamina.store.base import Edge, Event, Store
+from lamina.store.base import Edge
 from lamina.text import arguments
 from lamina.text.prompted import quarantine
 
@@ -36,42 +37,15 @@ Admin = Annotated[Caller, needs("admin")]
 
 LAST = 200  # rows of the log
 LINKS = 100
-COMPARED = 20_000  # pairs of equal words that are compared of two texts: time grows with them, and more than once
-COMPARED_ON_A_PAGE = 100_000
 WORD = "forget"
-ACTIONS = {
-    "add": "Recorded",
-    "update": "Changed",
-    "augment": "Said again, with more detail",
-    "noop": "Said again",
-    "evolve": "Developed",
-    "supersede": "Replaced by a newer one",
-    "close": "Ended",
-    "delete": "Taken out of use",
-    "retract": "Retracted",
-    "reject": "Rejected",
-    "accept": "Accepted",
-    "restore": "Brought back",
-    "activate": "Confirmed",
-    "archive": "Archived",
-    "freeze": "Frozen",
-    "unfreeze": "Unfrozen",
-    "merge": "Merged",
-    "promote": "Moved to a faster form",
-    "demote": "Moved back",
-    "refuse": "Not moved",
-}
-Words = list[tuple[Literal["same", "ins", "del"], str]]
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """A row of the log in words, and what the version it wrote changed."""
+class Typed(BaseModel):
+    """The form of an edit. ``version`` is the one that was read, so that nobody overwrites what they did not see."""
 
-    event: Event
-    title: str
-    text: Words | None
-    notes: Words | None
+    text: str
+    version: int
+    metadata: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +69,18 @@ class Link:
 
 @router.get("/memories/{memory_id}")
 def memory(request: Request, memory_id: str, caller: Reader, service: Served) -> Response:
-    cube = service.readable(caller, memory_id)
+    return _page(request, service, caller, service.readable(caller, memory_id))
+
+
+def _page(
+    request: Request,
+    service: Service,
+    caller: Caller,
+    cube: MemCube,
+    status: int = 200,
+    told: Mapping[str, Any] = MappingProxyType({}),
+) -> Response:
+    """``told``: what is to be said of a refused edit."""
     store, seen = service.memory(caller).store, partial(_seen, service, caller)
     versions = store.versions(cube.id)
     header = cube.header
@@ -103,46 +88,67 @@ def memory(request: Request, memory_id: str, caller: Reader, service: Served) ->
     return render(
         request,
         "memory.html",
-        cube=cube,
+        status=status,
         state=state_of(cube),
-        reason=quarantine.reason(cube) if quarantine.is_quarantined(cube) else None,
         where=service.system(caller).explain(cube.id),
         turns=[_quoted(turn, one.start, one.end) for one in header.provenance.sources if (turn := seen(one.id))],
         made=[one for id in store.derived(cube.id)[:LINKS] if (one := seen(id))],
         successor=seen(header.superseded_by) if header.superseded_by else None,
         links=list(_links(edges, seen)),
         edges=len(edges),
-        steps=list(_steps(store, cube.id, versions))[::-1],
+        steps=list(steps(store, cube.id, versions, last=LAST))[::-1],
         versions=versions[::-1][:LAST],
-        notes=_json(cube),
-        may=_may(caller, cube),
+        notes=notes_of(cube),
+        **_form(caller, cube) | dict(told),
     )
 
 
+def _form(caller: Caller, cube: MemCube) -> dict[str, Any]:
+    """What the form to edit it needs; nothing was typed into it yet."""
+    typed = Typed(
+        text=cube.text if cube.header.kind == "text" else "", version=cube.header.version, metadata=notes_of(cube)
+    )
+    reason = quarantine.reason(cube) if quarantine.is_quarantined(cube) else None
+    return {"cube": cube, "may": _may(caller, cube), "reason": reason, "typed": typed, "wrong": "", "stale": False}
+
+
 @router.post("/memories/{memory_id}")
+@asks("change")
 def edit(
-    request: Request,
-    memory_id: str,
-    caller: Changer,
-    service: Served,
-    text: Annotated[str, Form()],
-    version: Annotated[int, Form()],
-    metadata: Annotated[str, Form()] = "",
+    request: Request, memory_id: str, typed: Annotated[Typed, Form()], caller: Changer, service: Served
 ) -> Response:
-    """A new version; ``version`` is the one that was read, so that nobody overwrites what they did not see."""
+    """A new version. Refused, the form comes back with what was typed."""
     cube = service.changeable(caller, memory_id)
-    if cube.header.version != version:
-        raise Conflict("This memory was changed meanwhile. Load the page again, look at what is new, then edit it.")
-    notes = _parsed(metadata)
+    try:
+        said = _edited(service, caller, cube, typed)
+    except NotFound:
+        raise
+    except LaminaError as error:
+        cube = service.readable(caller, memory_id)
+        typed = typed.model_copy(update={"version": cube.header.version})
+        told = {"typed": typed, "wrong": str(error), "stale": isinstance(error, Conflict)}
+        if not asks_for_part(request):
+            return _page(request, service, caller, cube, status_of(error), told)
+        form = _form(caller, cube) | told
+        return instead(render(request, "memory_edit.html", status=status_of(error), **form), "#edit", "outerHTML")
+    return _to(request, cube, said)
+
+
+def _edited(service: Service, caller: Caller, cube: MemCube, typed: Typed) -> str:
+    """What came of it, as a code of ``words.SAID``. Raises ``Conflict``, ``InvalidInput``."""
+    if cube.header.version != typed.version:
+        raise Conflict("This memory was changed meanwhile. Your words are still here; save them again to replace it.")
+    notes = _parsed(typed.metadata)
     changed = notes if notes != dict(cube.header.metadata) else None
-    told = lines(text) if lines(text) != lines(cube.text) else cube.text
+    told = lines(typed.text) if lines(typed.text) != lines(cube.text) else cube.text
     if told == cube.text and changed is None:
-        return _to(request, cube, "unchanged")
+        return "unchanged"
     service.memory(caller).update(cube.id, arguments.memory_text(told), metadata=changed)
-    return _to(request, cube, "changed")
+    return "changed"
 
 
 @router.post("/memories/{memory_id}/delete")
+@asks("removal")
 def delete(
     request: Request,
     memory_id: str,
@@ -157,6 +163,7 @@ def delete(
 
 
 @router.post("/memories/{memory_id}/restore")
+@asks("change")
 def restore(request: Request, memory_id: str, caller: Changer, service: Served) -> Response:
     cube = service.changeable(caller, memory_id)
     archived = state_of(cube) is State.ARCHIVED and cube.header.superseded is None
@@ -168,6 +175,7 @@ def restore(request: Request, memory_id: str, caller: Changer, service: Served) 
 
 
 @router.post("/memories/{memory_id}/accept")
+@asks("change")
 def accept(
     request: Request,
     memory_id: str,
@@ -206,6 +214,7 @@ def before_forgetting(request: Request, memory_id: str, caller: Reader, service:
 
 
 @router.post("/memories/{memory_id}/forget")
+@asks("removal")
 def forget(
     request: Request, memory_id: str, caller: Eraser, service: Served, word: Annotated[str, Form()] = ""
 ) -> Response:
@@ -231,51 +240,6 @@ def govern(
     return _to(request, cube, {"archive": "archived", "freeze": "frozen", "unfreeze": "unfrozen"}[verb])
 
 
-def compared(old: str, new: str) -> Words:
-    """What became of the words of ``old`` in ``new``; both as they are if that would take too long to find out."""
-    before, after = _words(old), _words(new)
-    if _pairs(old, new) > COMPARED:
-        return [("del", old), ("ins", new)]
-    found: Words = []
-    for tag, i, j, k, m in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
-        if tag == "equal":
-            found.append(("same", "".join(before[i:j])))
-            continue
-        gone, came = "".join(before[i:j]), "".join(after[k:m])
-        found += [("del", gone)] if gone else []
-        found += [("ins", came)] if came else []
-    return found
-
-
-def _pairs(old: str, new: str) -> int:
-    """Pairs of equal words, one of each text."""
-    before, after = Counter(_words(old)), Counter(_words(new))
-    return sum(count * after[word] for word, count in before.items())
-
-
-def _words(text: str) -> list[str]:
-    """Words and single signs with the blanks behind them, and ends of lines: together the text."""
-    return re.findall(r"\w+[^\S\n]*|[^\w\s][^\S\n]*|\s", text)
-
-
-def _steps(store: Store, id: str, versions: Sequence[MemCube]) -> Iterator[Step]:
-    """The last rows of the log, oldest first."""
-    known, written, left = {one.header.version: one for one in versions}, set[int](), COMPARED_ON_A_PAGE
-    for event in deque(store.events(cube=id), maxlen=LAST):
-        new, old = known.get(event.version), known.get(event.version - 1)
-        text: Words | None = None
-        notes: Words | None = None
-        if new and old and event.version not in written:
-            changed = new.header.kind == "text" and old.sha256 != new.sha256
-            left -= _pairs(old.text, new.text) if changed else 0
-            text = None if not changed else compared(old.text, new.text) if left > 0 else [("ins", new.text)]
-            left -= _pairs(_json(old), _json(new))
-            noted = old.header.metadata != new.header.metadata and left > 0
-            notes = compared(_json(old), _json(new)) if noted else None
-        written.add(event.version)
-        yield Step(event, ACTIONS.get(event.action, event.action), text, notes)
-
-
 def _links(edges: Sequence[Edge], seen: Any) -> Iterator[Link]:
     """The strongest edges whose ends may both be read."""
     for edge in sorted(edges, key=lambda one: -one.weight)[:LINKS]:
@@ -292,10 +256,6 @@ def _seen(service: Service, caller: Caller, id: str) -> MemCube | None:
 
 def _quoted(turn: MemCube, start: int, end: int) -> Said:
     return Said(turn, turn.text[:start], turn.text[start:end], turn.text[end:])
-
-
-def _json(cube: MemCube) -> str:
-    return json.dumps(dict(cube.header.metadata), ensure_ascii=False, indent=2) if cube.header.metadata else ""
 
 
 def _parsed(metadata: str) -> dict[str, Any]:

@@ -92,26 +92,41 @@ class PageRoute(APIRoute):
             try:
                 return await handle(request)
             except Unauthorized:
-                return _sign_in(request)
+                return await _sign_in(request)
             except LaminaError as error:
-                return _problem(request, status_of(error), str(error))
+                return problem(request, status_of(error), str(error))
             except RequestValidationError as error:
                 told = "; ".join(f"{one['loc'][-1]}: {one['msg']}" for one in error.errors()[:5])
-                return _problem(request, 422, told)
+                return problem(request, 422, told)
 
         return page
 
 
-def _sign_in(request: Request) -> Response:
-    if request.method != "GET" or asks_for_part(request):
-        return go(request, "sign-in")
-    asked = request.url.path.removeprefix(f"{ROOT}/")
-    return go(request, "sign-in", to=asked + (f"?{request.url.query}" if request.url.query else ""))
+async def _sign_in(request: Request) -> Response:
+    """Whoever was writing keeps what was written: on the page that stays or, without scripts, beside the key."""
+    if request.method == "GET":
+        if asks_for_part(request):
+            return go(request, "sign-in")
+        asked = request.url.path.removeprefix(f"{ROOT}/")
+        return go(request, "sign-in", to=asked + (f"?{request.url.query}" if request.url.query else ""))
+    if asks_for_part(request):
+        return problem(request, 401, "Not done: you are not signed in any more. Nothing you wrote is lost.")
+    form = await request.form()
+    typed = [form[name] for name in ("text", "metadata", "question") if form.get(name)]
+    told = "Not done: you were not signed in any more."
+    return render(request, "sign_in.html", status=401, to="", wrong=told, typed=typed)
 
 
-def _problem(request: Request, status: int, message: str) -> Response:
+def problem(request: Request, status: int, message: str) -> Response:
+    """A page that says what is wrong or, asked for a part, that sentence on the page that stays."""
+    message = message[:1].upper() + message[1:]
     if not asks_for_part(request):
         return render(request, "problem.html", status=status, code=status, message=message)
-    answer = render(request, "said.html", status=status, kind="problem", message=message)
-    answer.headers.update({"HX-Retarget": "#said", "HX-Reswap": "innerHTML", "HX-Push-Url": "false"})
+    answer = render(request, "said.html", status=status, kind="problem", message=message, code=status)
+    return instead(answer, "#said", "innerHTML")
+
+
+def instead(answer: Response, target: str, swap: str) -> Response:
+    """``answer``, an error, put where it belongs, whatever the request was for."""
+    answer.headers.update({"HX-Retarget": target, "HX-Reswap": swap, "HX-Push-Url": "false"})
     return answer

@@ -16,7 +16,7 @@ router = APIRouter(route_class=PageRoute)
 
 @router.get("/sign-in")
 def ask(request: Request, to: str = "") -> Response:
-    return render(request, "sign_in.html", to=to, wrong="")
+    return render(request, "sign_in.html", to=to, wrong="", typed=[])
 
 
 @router.post("/sign-in")
@@ -25,7 +25,7 @@ def sign_in(request: Request, key: Annotated[str, Form(max_length=500)], to: Ann
     try:
         request.app.state.service.identify(key.strip())
     except Unauthorized as error:
-        return render(request, "sign_in.html", status=401, to=to, wrong=str(error))
+        return render(request, "sign_in.html", status=401, to=to, wrong=str(error), typed=[])
     answer = go(request, to.lstrip("/") or "memories")
     visitor.remember(answer, key.strip(), request)
     return answer

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
+from starlette.concurrency import run_in_threadpool
 
 from lamina.cube.cube import MemCube, Scope
 from lamina.errors import InvalidInput, NotFound
@@ -149,22 +150,18 @@ def tiers(request: Request, whose: Annotated[Whose, Query()], caller: Reader, se
 
 
 @router.post("/tiers/move")
-def move(request: Request, move: Annotated[Move, Form()], caller: Changer, service: Served) -> Response:
+async def move(request: Request, move: Annotated[Move, Form()], caller: Changer, service: Served) -> Response:
     """Into a cache, or back to text, at once; into an adapter by a job."""
     ids = list(dict.fromkeys(move.ids))
     if not ids:
         raise InvalidInput("Choose at least one memory first.")
     back = {name: value for name in ("user_id", "agent_id") if (value := getattr(move, name))}
     if move.to == "parameter":
-        started = jobs.start(jobs.LearnBody(kind="learn", ids=ids), caller, service)
+        started = await run_in_threadpool(jobs.start, jobs.LearnBody(kind="learn", ids=ids), caller, service)
         return go(request, "tiers", job=started["id"], **back)
-    scopes = {shared_scope(service.readable(caller, id).header.scope) for id in ids}
-    store = service.memory(caller).store
-    before = _tensor_bytes(store, scopes)
-    system.move(system.MoveBody(ids=ids, to=move.to), caller, service)
-    for scope in scopes:
-        service.system(caller).tiers.save(scope)
-    after = _tensor_bytes(store, scopes)
+    before = await run_in_threadpool(_tensor_bytes, service, caller, ids)
+    await system.move(body=system.MoveBody(ids=ids, to=move.to), caller=caller, service=service)
+    after = await run_in_threadpool(_tensor_bytes, service, caller, ids, save=True)
     return go(request, "tiers", said="moved", before=str(before), after=str(after), **back)
 
 
@@ -274,8 +271,12 @@ def _within(one: Scope, scope: Scope) -> bool:
     return scope.user in (None, one.user) and scope.agent in (None, one.agent)
 
 
-def _tensor_bytes(store: Store, scopes: Iterable[Scope]) -> int:
-    """What caches and adapters of these owners take."""
+def _tensor_bytes(service: Service, caller: Caller, ids: Iterable[str], *, save: bool = False) -> int:
+    """What caches and adapters of the owners of ``ids`` take in the store; with ``save``, as they are ready now."""
+    scopes = {shared_scope(service.readable(caller, id).header.scope) for id in ids}
+    for scope in scopes if save else ():
+        service.system(caller).tiers.save(scope)
+    store = service.memory(caller).store
     return sum(count.bytes for scope in scopes for count in census(store, scope) if count.tier != "text")
 
 

@@ -27,6 +27,7 @@ from lamina.text.decisions import QUARANTINED
 
 router = APIRouter(route_class=PageRoute)
 
+LONGEST = 400  # of a subject that can be asked about
 BARS, DOTS = 150, 500  # of one page
 WIDTHS = {"large": 1126.0, "small": 322.0}  # px: one drawing for each kind of screen
 _LEAST = timedelta(days=14)  # of an axis
@@ -46,7 +47,7 @@ class Asked(BaseModel):
     zoom: Literal["", "year", "month"] = ""
     since: Day = ""
     until: Day = ""
-    about: str = Field("", max_length=400)
+    about: str = Field("", max_length=LONGEST)
     user_id: Owner = ""
     agent_id: Owner = ""
     run_id: Owner = ""
@@ -116,6 +117,7 @@ def timeline(request: Request, asked: Annotated[Asked, Query()], caller: Reader,
         zooms=(("", "All"), ("year", "A year"), ("month", "A month")),
         last_day=last_day,
         most_dots=DOTS,
+        longest=LONGEST,
         owned=owned,
         abouts=sorted({row.cube.header.claim.subject[:200] for row in found.rows if row.cube.header.claim}),
     )

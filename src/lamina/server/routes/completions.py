@@ -8,27 +8,36 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Coroutine
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine
+from functools import partial
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Header, Request
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from lamina.errors import InvalidInput, LaminaError
+from lamina.errors import InvalidInput, LaminaError, LLMError, LLMUnavailable, NotFound
+from lamina.llm.patience import within
 from lamina.server.caller import Caller, needs
 from lamina.server.failures import described
+from lamina.server.places import Busy
 from lamina.server.proxy import Exchange, Listener, begin, completed
 from lamina.server.routes.service_of import Served
+from lamina.server.service import Service
 from lamina.server.upstreams import Reply, Upstream
+from lamina.text.arguments import short
 
 router = APIRouter(tags=["openai"], prefix="/v1")
 Reader = Annotated[Caller, needs("read")]
 Talker = Annotated[Caller, needs("read", "write")]  # it tells what is remembered, and keeps what is said
 LEFT = 499  # nobody reads it but the log and the metrics
 _LOOK = 0.2  # seconds between two looks at whether the client is still there
+_KEEPING = 30.0  # seconds that the end of a streamed answer is held back until it is kept
 T = TypeVar("T")
 Named = Annotated[str | None, Header(max_length=255)]
+
+logger = logging.getLogger("lamina.server")
 
 
 @router.post("/chat/completions", summary="Chat completions with memory", response_class=Response)
@@ -45,19 +54,18 @@ async def complete(
     user = caller.user or _utf8(x_lamina_user) or body.get("user") or None
     exchange = Exchange(body)
     if user is not None:
-        system = await asyncio.to_thread(service.system, caller)
-        exchange = await asyncio.to_thread(begin, system, caller.principal, body, user=user, key=idempotency_key)
+        exchange = await service.asking("reading", partial(_begun, service, caller, body, user, idempotency_key))
     reply = await _awaited(request, _upstream(request).complete(exchange.body))
     if reply is None:
         return Response(status_code=LEFT)
     headers = {**reply.headers, **_headers(exchange)}
-    if reply.status == 200 and body.get("stream"):
-        return _Passing(reply, exchange, headers)
+    if reply.status == 200 and body.get("stream") and not _is_json(reply):
+        return _Passing(reply, exchange, headers, service)
     said = await _awaited(request, reply.read())
     if said is None:
         return Response(status_code=LEFT)
     if reply.status == 200 and exchange.system is not None:
-        said = await _finished(exchange, said)
+        said = await _finished(exchange, said, service)
     return Response(said, reply.status, headers)
 
 
@@ -66,6 +74,32 @@ async def models(request: Request, caller: Reader) -> Response:  # noqa: ARG001 
     """As the model's server lists them."""
     reply = await _upstream(request).models()
     return Response(await reply.read(), reply.status, dict(reply.headers))
+
+
+@router.get("/models/{model:path}", summary="One of them", response_class=Response)
+async def model(request: Request, model: str, caller: Reader) -> Response:  # noqa: ARG001 - asks for the right
+    """Out of the list of the model's server."""
+    reply = await _upstream(request).models()
+    said = await reply.read()
+    if reply.status != 200:
+        return Response(said, reply.status, dict(reply.headers))
+    try:
+        known = {one["id"]: one for one in json.loads(said)["data"]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise LLMError("the model's server lists no models as OpenAI does") from error
+    if model not in known:
+        raise NotFound(f"there is no model {short(model)}; there is {', '.join(map(short, known))}")
+    return JSONResponse(known[model])
+
+
+def _is_json(reply: Reply) -> bool:
+    """Whether a server that was asked for a stream answers in one piece."""
+    kind = next((value for name, value in reply.headers.items() if name.lower() == "content-type"), "")
+    return kind.startswith("application/json")
+
+
+def _begun(service: Service, caller: Caller, body: dict[str, Any], user: str, key: str | None) -> Exchange:
+    return begin(service.system(caller), caller.principal, body, user=user, key=key)
 
 
 def _utf8(header: str | None) -> str | None:
@@ -94,8 +128,8 @@ async def _awaited(request: Request, work: Coroutine[Any, Any, T]) -> T | None:
 class _Passing(StreamingResponse):
     """Events as they come. Whatever ends it, also a client that left, ends the model's work."""
 
-    def __init__(self, reply: Reply, exchange: Exchange, headers: dict[str, str]) -> None:
-        super().__init__(_passing(reply, exchange), headers=headers)
+    def __init__(self, reply: Reply, exchange: Exchange, headers: dict[str, str], service: Service) -> None:
+        super().__init__(_passing(reply, exchange, service), headers=headers)
         self._reply = reply
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -105,7 +139,7 @@ class _Passing(StreamingResponse):
             await self._reply.close()
 
 
-async def _passing(reply: Reply, exchange: Exchange) -> AsyncIterator[bytes]:
+async def _passing(reply: Reply, exchange: Exchange, service: Service) -> AsyncIterator[bytes]:
     """The lines of ``reply``, whole ones, so that it can end in an error wherever it breaks off. The answer is kept
     before its end is passed on: who has read it can rely on that."""
     heard, kept = Listener(), False
@@ -114,14 +148,18 @@ async def _passing(reply: Reply, exchange: Exchange) -> AsyncIterator[bytes]:
             lines = heard.feed(piece)
             if heard.answer is not None and not kept:
                 kept = True
-                await asyncio.to_thread(exchange.finish, heard.answer)
+                await _kept(service, partial(_patiently, exchange, heard.answer))
             yield lines
-        yield heard.rest
+        rest, _ = heard.rest, heard.feed(b"\n")
+        if not heard.ended:
+            raise LLMUnavailable("the model's server broke off in the midst of its answer; try again")
+        yield rest
     except LaminaError as error:  # the answer has begun: its status can no longer say so
+        logger.warning("a streamed answer broke off: %s", error.code)
         yield f"\ndata: {json.dumps(described(error))}\n\n".encode()
 
 
-async def _finished(exchange: Exchange, said: bytes) -> bytes:
+async def _finished(exchange: Exchange, said: bytes, service: Service) -> bytes:
     """The answer with ``lamina`` in it, kept; anything else as it is."""
     try:
         answer = json.loads(said)
@@ -129,8 +167,22 @@ async def _finished(exchange: Exchange, said: bytes) -> bytes:
         return said
     if not isinstance(answer, dict):
         return said
-    await asyncio.to_thread(exchange.finish, completed(answer))
+    await _kept(service, partial(exchange.finish, completed(answer)))
     return json.dumps({**answer, "lamina": exchange.told()}).encode()
+
+
+def _patiently(exchange: Exchange, answer: str) -> None:
+    """A stream may have gone on for longer than a request waits for models."""
+    with within(_KEEPING):
+        exchange.finish(answer)
+
+
+async def _kept(service: Service, finish: Callable[[], None]) -> None:
+    """``finish`` may ask a model what is worth keeping. Nobody's answer is held back because there is no place."""
+    try:
+        await service.asking("reading", finish)
+    except Busy as error:
+        logger.warning("an answer was not remembered: %s", error.code)
 
 
 def _headers(exchange: Exchange) -> dict[str, str]:

@@ -23,9 +23,9 @@ async def health() -> dict[str, Any]:
 
 
 @router.get("/ready", summary="Requests can be served")
-def ready(service: Served) -> dict[str, Any]:
-    """The database answers; 503 if it does not."""
-    service.ready()
+async def ready(service: Served) -> dict[str, Any]:
+    """The database answers; 503 if it does not within 2 seconds."""
+    await service.ready()
     return {"status": "ready"}
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import Field
+from starlette.concurrency import run_in_threadpool
 
 from lamina.server.caller import Caller
 from lamina.server.jobs import Job, Report
@@ -73,7 +74,7 @@ async def events(job: Found, caller: Reader, service: Served) -> AsyncIterator[S
     yield ServerSentEvent(data=asdict(job), event="job")
     while not job.over:
         await asyncio.sleep(_POLL)
-        told, job = job, await asyncio.to_thread(service.jobs.get, job.id, caller.tenant)
+        told, job = job, await run_in_threadpool(service.jobs.get, job.id, caller.tenant)
         if job != told:
             yield ServerSentEvent(data=asdict(job), event="job")
 

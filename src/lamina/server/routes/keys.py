@@ -22,7 +22,11 @@ class KeyBody(BaseModel):
     name: str = Field(examples=["the support bot"])
     rights: list[str] = Field(default=["read", "write"], examples=[["read"]])
     user: str | None = Field(None, description="the only user whose memories it reaches")
-    expires: datetime | None = None
+    expires: datetime | None = Field(
+        None,
+        description="without a zone, in UTC",
+        examples=["2099-01-01", "2099-01-01T09:30:00", "2099-01-01T09:30+02:00"],
+    )
 
 
 @router.post("", status_code=201, summary="Make a key")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from lamina.errors import NotFound, NotPermitted
+from lamina.errors import InvalidInput, NotFound, NotPermitted
 from lamina.server.caller import Caller, needs
-from lamina.server.routes.service_of import Served
+from lamina.server.routes.service_of import Served, asks
 from lamina.text import arguments
 from lamina.text.results import memory_dict
 
@@ -19,6 +20,10 @@ Reader = Annotated[Caller, needs("read")]
 Writer = Annotated[Caller, needs("write")]
 Changer = Annotated[Caller, needs("read", "write")]  # the answer tells what is remembered
 Owner = Annotated[str | None, Query(max_length=255)]
+Conditions = Annotated[
+    str | None,
+    Query(description="conditions as of a search, as JSON", examples=['{"metadata.topic": "travel"}']),
+]
 Answer = dict[str, Any]
 _UNREAD = ("id", "event", "semantic_type")  # of what was done, told to a key that may not read
 
@@ -69,6 +74,7 @@ class AcceptBody(Body):
 
 
 @router.post("/memories", summary="Remember messages")
+@asks("reading")
 def add(
     body: AddBody,
     caller: Writer,
@@ -85,6 +91,7 @@ def add(
 
 
 @router.post("/memories/retry", summary="Read what waits for a model")
+@asks("reading")
 def retry(caller: Writer, service: Served) -> dict[str, int]:
     """Messages of the tenant that wait for a language model which could not be reached are read now."""
     if caller.user is not None:
@@ -102,11 +109,24 @@ def list_memories(
     top_k: int = 100,
     cursor: str | None = None,
     as_of: str | None = None,
+    filters: Conditions = None,
 ) -> Answer:
     """``cursor`` of one answer continues it in the next."""
-    owner = caller.owner({"user_id": user_id, "agent_id": agent_id, "run_id": run_id})
-    filters = {name: value for name, value in owner.items() if value is not None}
-    return service.memory(caller).get_all(filters=filters, top_k=top_k, cursor=cursor, as_of=as_of)
+    asked = _conditions(filters)
+    for name, id in {"user_id": user_id, "agent_id": agent_id, "run_id": run_id}.items():
+        if id is not None and asked.setdefault(name, id) != id:
+            raise InvalidInput(f"{name} is given twice: {arguments.short(id)}, and another in filters")
+    return service.memory(caller).get_all(filters=caller.owner(asked), top_k=top_k, cursor=cursor, as_of=as_of)
+
+
+def _conditions(filters: str | None) -> dict[str, Any]:
+    try:
+        asked = json.loads(filters or "{}")
+    except (ValueError, RecursionError):
+        asked = None
+    if not isinstance(asked, dict):
+        raise InvalidInput(f"filters={arguments.short(filters)}: pass an object as JSON, as for a search")
+    return asked
 
 
 @router.get("/memories/quarantined", summary="List statements that were set aside")
@@ -119,6 +139,7 @@ def quarantined(
 
 
 @router.delete("/memories", summary="Delete everything of an owner")
+@asks("removal")
 def delete_all(
     caller: Writer, service: Served, user_id: Owner = None, agent_id: Owner = None, run_id: Owner = None
 ) -> Answer:
@@ -128,11 +149,11 @@ def delete_all(
 
 
 @router.post("/search", summary="Find the memories that answer a query")
-def search(body: SearchBody, caller: Reader, service: Served) -> Answer:
+async def search(body: SearchBody, caller: Reader, service: Served) -> Answer:
     """Best first."""
     told = body.model_dump()
     told["filters"] = caller.owner(told["filters"])
-    return service.memory(caller).search(**told)
+    return await service.asking("reading" if body.rerank else "search", lambda: service.memory(caller).search(**told))
 
 
 @router.get("/memories/{memory_id}", summary="One memory")
@@ -154,6 +175,7 @@ def history(memory_id: str, caller: Reader, service: Served) -> list[Answer]:
 
 
 @router.put("/memories/{memory_id}", summary="Write a new version of a memory")
+@asks("change")
 def update(memory_id: str, body: UpdateBody, caller: Changer, service: Served) -> Answer:
     """The old version stays in the history."""
     service.changeable(caller, memory_id)
@@ -162,6 +184,7 @@ def update(memory_id: str, body: UpdateBody, caller: Changer, service: Served) -
 
 
 @router.delete("/memories/{memory_id}", summary="Take a memory out of use, or erase it")
+@asks("removal")
 def delete(
     memory_id: str,
     caller: Writer,
@@ -187,6 +210,7 @@ def delete(
 
 
 @router.post("/memories/{memory_id}/restore", summary="Take back a deletion or a supersession")
+@asks("change")
 def restore(memory_id: str, caller: Changer, service: Served, body: RestoreBody | None = None) -> Answer:
     """What was closed with it is open again too. With a ``version`` it says again, as its next, what it said then."""
     service.changeable(caller, memory_id)
@@ -196,6 +220,7 @@ def restore(memory_id: str, caller: Changer, service: Served, body: RestoreBody 
 
 
 @router.post("/memories/{memory_id}/accept", summary="Believe a statement that was set aside")
+@asks("change")
 def accept(memory_id: str, body: AcceptBody, caller: Changer, service: Served) -> Answer:
     """As it stands, or in other words."""
     service.changeable(caller, memory_id)

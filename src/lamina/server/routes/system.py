@@ -9,18 +9,19 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query
 from pydantic import Field
 
-from lamina.errors import NotPermitted
+from lamina.errors import InvalidInput, NotPermitted
 from lamina.kernel.governance import granted
 from lamina.kernel.memos import MemOS
 from lamina.kernel.tiering.census import census
 from lamina.server.caller import Caller, needs
 from lamina.server.routes.memories import Answer, Body, Changer, Owner, Reader
-from lamina.server.routes.service_of import Served
+from lamina.server.routes.service_of import Served, asks
 from lamina.text import arguments
 from lamina.text.results import memory_dict
 
 router = APIRouter(tags=["system"])
 Admin = Annotated[Caller, needs("admin")]
+Eraser = Annotated[Caller, needs("write", "forget")]
 
 
 class ChatMessage(Body):
@@ -50,11 +51,16 @@ class FeedbackBody(Body):
     reason: str = ""
 
 
+class ResetBody(Body):
+    confirm: str = Field(description="the name of the tenant, so that nobody does it by accident", examples=["acme"])
+
+
 class ReasonBody(Body):
     reason: str = Field("", max_length=1000, examples=["asked by legal"])
 
 
 @router.post("/chat", summary="Ask the local model, with memories in the cheapest form")
+@asks("model")
 def chat(body: ChatBody, caller: Changer, service: Served) -> Answer:
     """Answers the text, and which memories served in which form."""
     told = caller.owner(body.model_dump())
@@ -73,6 +79,7 @@ def tiers(
 
 
 @router.post("/tiers/move", summary="Make memories ready as a cache, or go back to text")
+@asks("model")
 def move(body: MoveBody, caller: Changer, service: Served) -> list[Answer]:
     """Answers in which form each is now. Adapters take minutes: they are jobs (``POST /jobs``)."""
     for id in body.ids:
@@ -96,6 +103,7 @@ def explain(memory_id: str, caller: Reader, service: Served) -> Answer:
 
 
 @router.post("/memories/{memory_id}/feedback", summary="Say that a memory is right, wrong, or what is right")
+@asks("change")
 def feedback(memory_id: str, body: FeedbackBody, caller: Changer, service: Served) -> Answer:
     """Right: it becomes active. Wrong: it is retracted, or corrected."""
     service.changeable(caller, memory_id)
@@ -116,6 +124,17 @@ def govern(
         "unfreeze": system.unfreeze,
     }
     return memory_dict(verbs[verb](memory_id, reason=body.reason))
+
+
+@router.post("/reset", summary="Erase everything of the tenant")
+@asks("removal")
+def reset(body: ResetBody, caller: Eraser, service: Served) -> Answer:
+    """Of all its users: text, versions, caches, adapters and our copies. Nothing goes if some of it is frozen."""
+    if caller.user is not None:
+        raise NotPermitted("this key speaks for one user alone, and this erases what is remembered of all of them")
+    if body.confirm != caller.tenant:
+        raise InvalidInput(f"confirm={arguments.short(body.confirm)}: give the tenant's name, {caller.tenant!r}")
+    return {"forgotten": list(service.system(caller).reset().ids)}
 
 
 @router.get("/log", summary="What happened, oldest first")

@@ -21,6 +21,7 @@ from lamina.llm.base import Message
 from lamina.llm.causal import CausalLM
 from lamina.server.proxy import words
 from lamina.server.upstreams.base import Reply
+from lamina.text.arguments import short
 
 TOKENS = 256  # of an answer, if the request names no number
 _REFUSED = ("tools", "functions", "logprobs", "audio")
@@ -91,7 +92,8 @@ class _Answer:
 
     async def whole(self) -> AsyncIterator[bytes]:
         said = "".join([text async for text in self._texts()]).strip()
-        choice = {"index": 0, "message": {"role": "assistant", "content": said}, "finish_reason": self._reason}
+        message = {"role": "assistant", "content": said, "refusal": None}
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": self._reason}
         yield _json(self._shared | {"object": "chat.completion", "choices": [choice], "usage": self._usage()})
 
     async def events(self) -> AsyncIterator[bytes]:
@@ -154,9 +156,13 @@ def _parsed(body: Mapping[str, Any]) -> _Asked:
 def _messages(given: Sequence[Mapping[str, Any]]) -> list[Message]:
     messages: list[Message] = []
     for number, message in enumerate(given):
-        role, text = _ROLES.get(str(message.get("role"))), words(message)
-        if role is None or not text.strip():
-            raise InvalidInput(f"messages[{number}]: give text of one of the roles {', '.join(_ROLES)}")
+        given_role, text = message.get("role"), words(message)
+        role = _ROLES.get(str(given_role))
+        if role is None:
+            told = f"messages[{number}] has the role {short(given_role)}; the model in this process knows"
+            raise InvalidInput(f"{told} {', '.join(_ROLES)}")
+        if not text.strip():
+            raise InvalidInput(f"messages[{number}] has no text as its content; give it some, or leave it out")
         messages.append({"role": role, "content": text})
     return messages
 
