@@ -41,6 +41,7 @@ help:  ## list the targets
 .venv/.peers: .venv/.dev
 	@echo "Installing the peers that benches compare with ..."
 	@$(PIP) -e '.[models,server,bench,dev,peers]'
+	@$(PIP) --no-deps kvpress
 	@touch $@
 
 .venv/.server: .venv/.models

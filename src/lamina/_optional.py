@@ -30,7 +30,7 @@ _REMEDY = {
     "psycopg_pool": "pip install 'lamina[postgres]'",
     "httpx": "pip install httpx",
     "jinja2": "pip install 'lamina[server]'",
-    "kvpress": "pip install --no-deps kvpress cachetools",
+    "kvpress": "pip install --no-deps kvpress cachetools fire",
     "langchain_core": "pip install 'lamina[integrations]'",
     "langgraph": "pip install 'lamina[integrations]'",
     "llama_index": "pip install 'lamina[integrations]'",

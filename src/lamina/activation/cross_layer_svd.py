@@ -31,6 +31,7 @@ from lamina.tensors.pack import WIDTHS
 from lamina.tensors.rotary import Rotary
 
 _VALUES_TO_KEYS = 1.5  # section 4: keys are of lower rank than values
+_MOST = 8  # layers of a group: the most that the paper tries; the rank grows with them, and so does rebuilding keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +39,9 @@ class XKV:
     """``ratio``: times fewer bytes than the dense cache, or instead ``rank_k`` and ``rank_v`` of each group.
 
     ``group``: neighbouring layers that share a basis; ``"auto"`` takes as many as keep the basis no larger than the
-    coefficients. ``tail``: newest tokens that are kept exact while decoding. ``sinks``: first tokens that stay exact,
-    because they would take the largest singular vectors for themselves. ``bits``: 8, 4 or 2 to which the factors are
-    rounded, within the same ratio; ``None``: as they are. Raises ``InvalidInput``.
+    coefficients, at most 8. ``tail``: newest tokens that are kept exact while decoding. ``sinks``: first tokens that
+    stay exact, because they would take the largest singular vectors for themselves. ``bits``: 8, 4 or 2 to which the
+    factors are rounded, within the same ratio; ``None``: as they are. Raises ``InvalidInput``.
     """
 
     ratio: float | None = None
@@ -74,7 +75,7 @@ class XKV:
 
     def groups(self, layers: int, tokens: int, width: int) -> list[range]:
         """Layers that share a basis, for a first text of ``tokens`` and keys of ``width`` numbers a layer."""
-        size = self.group if self.group != "auto" else min(max(round(tokens / width), 1), layers)
+        size = self.group if self.group != "auto" else min(max(round(tokens / width), 1), _MOST)
         return [range(first, min(first + size, layers)) for first in range(0, layers, size)]
 
     def ranks(self, tokens: int, key_width: int, value_width: int, itemsize: int = 4) -> tuple[int, int] | None:

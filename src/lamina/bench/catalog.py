@@ -19,6 +19,7 @@ from lamina.errors import NotFound
 # paper name -> module that holds its CARD
 CARDS: dict[str, str] = {
     "a-mem": "lamina.bench.systems.a_mem",
+    "cake": "lamina.bench.systems.cake",
     "cmt": "lamina.bench.systems.cmt",
     "convomem": "lamina.bench.systems.convomem",
     "dynamical-intelligence": "lamina.bench.systems.dynamical_intelligence",
@@ -27,6 +28,7 @@ CARDS: dict[str, str] = {
     "mem0": "lamina.bench.systems.mem0",
     "memlora": "lamina.bench.systems.memlora",
     "memos": "lamina.bench.systems.memos",
+    "xkv": "lamina.bench.systems.xkv",
 }
 
 

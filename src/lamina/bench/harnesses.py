@@ -60,6 +60,15 @@ def _load(options: Options) -> Document:
     }
 
 
+def _contexts(options: Options) -> Document:
+    from lamina.bench import contexts
+
+    rows = contexts.run(options.seed, options.scale, options.note)
+    if options.plot is not None:
+        contexts.draw(rows, options.plot)
+    return {"bench": "contexts", "seed": options.seed, "scale": options.scale, "rows": rows}
+
+
 def _locomo(options: Options) -> Document:
     from lamina.bench.conversations import locomo
 
@@ -122,9 +131,11 @@ def _without(given: Path | None, name: str, what: str) -> InvalidInput:
 HARNESSES: dict[str, Callable[[Options], Document]] = {
     "throughput": _throughput,
     "load": _load,
+    "contexts": _contexts,
     "locomo": _locomo,
     "longmemeval": _longmemeval,
     "convomem": _convomem,
 }
 ON_FILES = ("longmemeval", "convomem")  # run only on data that was named
+DRAWN = ("contexts",)  # have a picture
 CONVERSATIONS = ("locomo", *ON_FILES)  # compare memories

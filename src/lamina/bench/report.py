@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from lamina.bench.report_contexts import contexts_tables
 from lamina.bench.report_load import load_tables
 from lamina.bench.report_recall import recall_tables
 from lamina.bench.report_table import Table, cell, number
@@ -24,6 +25,9 @@ than the baseline, so above 1 is a win. Every baseline ran in the same process g
 """
 
 
+_OWN = {"load": load_tables, "contexts": contexts_tables}  # of harnesses that compare no memories
+
+
 def tables(document: Mapping[str, Any]) -> list[Table]:
     """All there is to show of a result, as tables: claims, sizes, and what was found and answered, or stood a load."""
     found = []
@@ -31,7 +35,7 @@ def tables(document: Mapping[str, Any]) -> list[Table]:
         found.append(_claims(claims))
     if sizes := document.get("sizes"):
         found.append(_sizes(sizes))
-    return found + (load_tables(document) if document.get("bench") == "load" else recall_tables(document))
+    return found + _OWN.get(str(document.get("bench")), recall_tables)(document)
 
 
 def markdown(documents: Mapping[str, Mapping[str, Any]]) -> str:

@@ -24,7 +24,7 @@ import numpy as np
 
 from lamina.bench import catalog, report, results
 from lamina.bench.card import SCALES, Card, Measurement, Scale
-from lamina.bench.harnesses import CONVERSATIONS, HARNESSES, ON_FILES, Document, Options
+from lamina.bench.harnesses import CONVERSATIONS, DRAWN, HARNESSES, ON_FILES, Document, Options
 from lamina.bench.machine import machine
 from lamina.errors import InvalidInput, LaminaError, NotFound
 
@@ -127,7 +127,7 @@ def _one(name: str, card: Card | None, options: Options) -> Document:
     """Run a card, or the harness of that name; say when, where and how long."""
     begin = time.perf_counter()
     if card is None:
-        if options.plot is not None:
+        if options.plot is not None and name not in DRAWN:
             raise InvalidInput(f"plot={str(options.plot)!r}: {name} has nothing to draw")
         document = HARNESSES[name](options)
     else:

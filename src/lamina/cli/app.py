@@ -23,6 +23,7 @@ from lamina.cli.demo import demo
 from lamina.cli.doctor import doctor
 from lamina.cli.explain import explain
 from lamina.cli.forget import forget
+from lamina.cli.generate import generate
 from lamina.cli.graph import graph
 from lamina.cli.history import history
 from lamina.cli.keys import keys
@@ -72,6 +73,7 @@ _PANELS = {
         "quarantine": quarantine,
     },
     "Tiers: text, caches, adapters": {"tiers": tiers, "promote": promote, "demote": demote, "explain": explain},
+    "Models within a budget": {"generate": generate},
     "Move and serve": {
         "import": import_,
         "export": export,
