@@ -8,6 +8,7 @@ as no finite number, does not hold.
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -108,7 +109,8 @@ class Measurement:
 class Card:
     """A paper in the library: where it lives, what is claimed of it, and the experiment that decides.
 
-    ``run(seed, scale)`` measures every claim once. ``plot(measurements, file)``, if there is one, draws them.
+    ``run(seed, scale)`` measures every claim once; ``"module:function"`` names it where its imports are heavy, so that
+    reading what is claimed loads no model library. ``plot(measurements, file)``, if there is one, draws them.
     """
 
     name: str
@@ -117,7 +119,7 @@ class Card:
     module: str
     summary: str
     claims: tuple[Claim, ...]
-    run: Callable[[int, Scale], Sequence[Measurement]]
+    run: Callable[[int, Scale], Sequence[Measurement]] | str
     plot: Callable[[Sequence[Measurement], Path], None] | None = field(default=None)
 
     def __post_init__(self) -> None:
@@ -130,10 +132,18 @@ class Card:
 
         Raises ``InvalidInput`` for a measurement of a claim the card does not make.
         """
-        found = {measurement.claim: measurement for measurement in self.run(seed, scale)}
+        found = {measurement.claim: measurement for measurement in _named(self.run)(seed, scale)}
         if stray := [claim.claim for claim in found if claim not in self.claims]:
             raise InvalidInput(f"card {self.name!r} measured what it does not claim: {stray}; list it in its claims")
         return [found.get(claim) or claim.measured(None) for claim in self.claims]
+
+
+def _named(run: Callable[[int, Scale], Sequence[Measurement]] | str) -> Callable[[int, Scale], Sequence[Measurement]]:
+    if not isinstance(run, str):
+        return run
+    module, _, function = run.partition(":")
+    found: Callable[[int, Scale], Sequence[Measurement]] = getattr(importlib.import_module(module), function)
+    return found
 
 
 def _finite(value: float | None) -> float | None:

@@ -1,0 +1,105 @@
+"""CAKE's and xKV's cards at toy size, and that their shortcuts say what the long way says."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from lamina.activation.attach import attach
+from lamina.activation.cascade_eviction import CAKE
+from lamina.activation.cross_layer_svd import XKV
+from lamina.bench import contexts, kvpress_peer
+from lamina.bench.catalog import systems
+from lamina.bench.experiments.compressed_context import Prefilled, asked, interval, passkeys, prefill, prose, replay
+from lamina.bench.experiments.shared_bases import error, minicache, truncated
+from lamina.bench.systems import cake, xkv
+from lamina.llm.causal import CausalLM
+
+pytestmark = pytest.mark.model
+
+
+@pytest.fixture(scope="module")
+def lm() -> CausalLM:
+    return CausalLM.load()
+
+
+@pytest.fixture(scope="module")
+def read(lm: CausalLM) -> Prefilled:
+    return prefill(lm, prose(lm, 1, 200, 8, seed=0, dev=False)[0], hidden=True)
+
+
+PEER = (*cake.PRESS, cake.BEST_PRESS, cake.SAME, *xkv.PRESS.values(), xkv.OVER_PRESS)
+EXACT = (cake.NESTED, cake.PEAK, xkv.BYTES, xkv.PEAK, xkv.ALIGNED)  # hold at any size
+
+
+@pytest.mark.parametrize("name", ["cake", "xkv"])
+def test_the_card_runs(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kvpress_peer, "installed", lambda: False)
+    measured = systems[name].measure(0, "smoke")
+    assert [one.claim for one in measured] == list(systems[name].claims)
+    for one in measured:
+        assert (one.ours is None) == (one.claim in PEER), one.claim.claim
+        assert one.holds or one.claim not in EXACT, one
+
+
+def test_what_is_claimed_is_read_without_a_model_library() -> None:
+    code = "import sys; from lamina.bench.systems import cake, xkv; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_replay_is_what_a_live_read_leaves(lm: CausalLM, read: Prefilled) -> None:
+    for policy in (CAKE(tokens=60), XKV(ratio=2.0, group=3)):
+        again = replay(policy, lm, read)
+        with torch.no_grad(), attach(lm.model, policy) as attached:
+            lm.model(torch.tensor([read.passage.ids]), use_cache=True)
+        assert [again.kept(n).tolist() for n in range(30)] == [attached.cache.kept(n).tolist() for n in range(30)]
+        live, replayed = (asked(lm, read.passage, policy, left) for left in (attached.cache, again))
+        assert replayed.nll == pytest.approx(live.nll, abs=1e-4)
+
+
+def test_a_larger_ratio_is_a_shorter_decomposition(lm: CausalLM, read: Prefilled) -> None:
+    first = replay(XKV(2.0, group=3), lm, read)
+    cut, direct = truncated(first, 4.0), replay(XKV(4.0, group=3), lm, read)
+    assert cut.nbytes == direct.nbytes < first.nbytes
+    assert error(cut) == pytest.approx(error(direct), rel=1e-3)
+    layer = cut._whole(7, cut.factors[2])[0]
+    assert torch.allclose(layer, direct._whole(7, direct.factors[2])[0], atol=1e-3)
+
+
+def test_minicache_keeps_lengths_and_first_tokens(read: Prefilled) -> None:
+    keys, values, size = minicache(read)
+    dense = sum(part.numel() * 4 for part in (*read.keys, *read.values))
+    assert 0.5 * dense < size < 0.6 * dense
+    for merged, exact in ((keys, read.keys), (values, read.values)):
+        for one, other in zip(merged, exact, strict=True):
+            assert torch.equal(one[:, :, :4], other[:, :, :4])
+            assert torch.allclose(one.norm(dim=-1), other.norm(dim=-1), rtol=1e-3)
+    first, second = (keys[n][0, 0, 50] / keys[n][0, 0, 50].norm() for n in (0, 1))
+    assert torch.allclose(first, second, atol=1e-5)  # one direction for both layers
+
+
+def test_passkeys_are_hidden_where_they_should_be(lm: CausalLM) -> None:
+    for before in (True, False):
+        for text in passkeys(lm, 3, 200, seed=1, dev=True, asked_before=before):
+            digits = "".join(lm.decode([text.then[place]]) for place in text.asked)
+            assert len(digits.strip()) == 5 and f"The pass key is {digits.strip()}" in lm.decode(text.ids)
+            assert (len(text.ids) == 200) and ("What is the pass key?" in lm.decode(text.ids)) == before
+
+
+def test_an_interval_holds_the_ratio_of_means() -> None:
+    low, high = interval([1.0, 2.0, 3.0], [2.0, 4.0, 6.0], seed=0)
+    assert low == high == 0.5
+    low, high = interval([1.0, 5.0, 3.0, 2.0], [2.0, 2.0, 6.0, 1.0], seed=0)
+    assert low < 1.0 < high
+
+
+def test_every_policy_is_drawn(tmp_path: Path) -> None:
+    rows = contexts.run(0, "smoke", lambda _: None)
+    assert {row["policy"] for row in rows} == {*contexts.POLICIES, "whole"}
+    assert all(row["times"] > 1.5 for row in rows if row["policy"] != "whole")
+    contexts.draw(rows, tmp_path / "some.png")
+    assert (tmp_path / "some.png").stat().st_size > 10_000
