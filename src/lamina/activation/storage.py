@@ -114,8 +114,8 @@ def _widened(tensors: Mapping[str, TensorView], name: str, form: Form, shape: tu
     """Float32; the stored memory itself where that is float32 already."""
     if form != "int8":
         return _tensor(tensors, name, "F32" if form == "float32" else "BF16", shape).float()
-    beside = [_tensor(tensors, f"{name}.{part}", "F32", (*shape[:-1], 1)) for part in ("scale", "low")]
-    return dequantize(Rows(_tensor(tensors, name, "U8", shape), *beside))
+    scale, low = (_tensor(tensors, f"{name}.{part}", "F32", (*shape[:-1], 1)) for part in ("scale", "low"))
+    return dequantize(Rows(_tensor(tensors, name, "U8", shape), scale, low))
 
 
 def _names(name: str, form: Form) -> set[str]:

@@ -23,11 +23,15 @@ CARDS: dict[str, str] = {
     "cmt": "lamina.bench.systems.cmt",
     "convomem": "lamina.bench.systems.convomem",
     "dynamical-intelligence": "lamina.bench.systems.dynamical_intelligence",
+    "hmt": "lamina.bench.systems.hmt",
+    "longmem": "lamina.bench.systems.longmem",
     "mem-alpha": "lamina.bench.systems.mem_alpha",
     "memgas": "lamina.bench.systems.memgas",
     "mem0": "lamina.bench.systems.mem0",
     "memlora": "lamina.bench.systems.memlora",
+    "memory-reweaving": "lamina.bench.systems.memory_reweaving",
     "memos": "lamina.bench.systems.memos",
+    "talking-heads": "lamina.bench.systems.talking_heads",
     "xkv": "lamina.bench.systems.xkv",
 }
 

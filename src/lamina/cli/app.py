@@ -16,6 +16,7 @@ from lamina.cli.add import add
 from lamina.cli.audit import audit
 from lamina.cli.backup import backup
 from lamina.cli.bench import bench
+from lamina.cli.channels import channels
 from lamina.cli.chat import chat
 from lamina.cli.cube import cube
 from lamina.cli.delete import delete
@@ -73,7 +74,7 @@ _PANELS = {
         "quarantine": quarantine,
     },
     "Tiers: text, caches, adapters": {"tiers": tiers, "promote": promote, "demote": demote, "explain": explain},
-    "Models within a budget": {"generate": generate},
+    "Models within a budget": {"generate": generate, "channels": channels},
     "Move and serve": {
         "import": import_,
         "export": export,

@@ -1,0 +1,1 @@
+"""Parts of Contextual Memory Reweaving; ``lamina.activation.state_reweaving`` puts them into a model."""

@@ -1,0 +1,1 @@
+"""The parts of HMT (``lamina.activation.segment_memory``): streams cut into segments, the state between them."""

@@ -1,0 +1,52 @@
+"""Card of LongMem: facts of segments read long ago, answered by a frozen model and a side network that learned to look.
+
+A small Llama learns to say the value of a fact stated in the same segment of 128 tokens and is frozen. The side network
+learns on consecutive segments of texts, most of whose questions are about facts 2 to 40 segments back. All is measured
+on texts that were never taught: the bank holds their first segments, and the questions of the rest are asked, to the
+memory, to the backbone, with banks of other rows, with the gate closed, and with chunks of another length.
+
+The rival that keeps the side network's own keys (Memorizing Transformers) is taught on the same lessons with the same
+rates. Then both are taught on for some steps and asked again with banks written before: what was kept by a rival that
+learns has gone stale. ``lamina.bench.experiments.segment_facts`` says how texts are made: this is toy scale.
+"""
+
+from __future__ import annotations
+
+from lamina.bench.card import Card, Claim
+
+
+def _share(claim: str, target: float, metric: str = "right answers") -> Claim:
+    return Claim(claim, metric, "", target, of="ours")
+
+
+def _at_most(claim: str, metric: str, target: float, unit: str = "") -> Claim:
+    return Claim(claim, metric, unit, target, "less", "ours")
+
+
+LOCAL = _share("The frozen model answers from its own segment", 0.95)
+BLIND = _at_most("but knows nothing of earlier segments", "right answers", 0.05)
+EARLIER = _share("LongMem answers from 2 to 40 segments back", 0.75)
+SHUFFLED = _at_most("It does so from its own bank: not from another row's", "right answers", 0.05)
+CLOSED = _at_most("and not with the gate closed", "right answers", 0.05)
+KEPT = _at_most("It answers from its own segment as the frozen model does", "right answers lost", 0.01)
+PROSE = _at_most("It reads prose as the frozen model does", "loss added", 0.02, "nats")
+DISTANCE = _at_most("How long ago makes no difference", "right answers, 2-10 segments back against 30-40", 0.1)
+STALE = _at_most("A bank stays good while the side network learns on", "right answers lost with the old bank", 0.03)
+COUPLED = Claim(
+    "A bank of the side network's own keys does not", "right answers lost with the old bank", "", 3.0, "less"
+)
+COARSER = Claim("Chunks of four answer nearly as well as single tokens", "right answers", "", 0.9)
+EXACT = _share("Search finds what brute force finds", 1.0, "lists of chunks that are as good")
+BYTES = _at_most("The bank takes the bytes of its formula", "bytes of the bank, relative difference", 0.02)
+CLAIMS = (LOCAL, BLIND, EARLIER, SHUFFLED, CLOSED, KEPT, PROSE, DISTANCE, STALE, COUPLED, COARSER, EXACT, BYTES)
+
+
+CARD = Card(
+    name="longmem",
+    paper="Augmenting Language Models with Long-Term Memory",
+    arxiv="2306.07174",
+    module="lamina.activation.side_retrieval",
+    summary="A frozen model consults keys and values of all it has read, through a side network that learned to look",
+    claims=CLAIMS,
+    run="lamina.bench.experiments.segment_recall:run",
+)
