@@ -32,6 +32,17 @@ def tiny(seed: int = 0, dtype: torch.dtype = torch.float64, **changes: object) -
     return CausalLM(LlamaForCausalLM(LlamaConfig(**settings)).to(dtype).eval(), smollm2().tokenizer, "tiny")
 
 
+def narrow(rank: int = 6, **changes: object) -> CausalLM:
+    """A model whose keys (positions off) and values are of rank ``rank`` in every layer."""
+    lm = tiny(**changes)
+    for layer in lm.model.model.layers:
+        for projection in (layer.self_attn.k_proj, layer.self_attn.v_proj):
+            left, values, right = torch.linalg.svd(projection.weight.data, full_matrices=False)
+            values[rank:] = 0
+            projection.weight.data = left @ (values[:, None] * right)
+    return lm
+
+
 def numbers(count: int, seed: int = 0) -> list[int]:
     """Token ids for ``tiny``."""
     return torch.randint(0, 96, (count,), generator=torch.Generator().manual_seed(seed)).tolist()

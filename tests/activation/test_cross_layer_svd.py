@@ -8,23 +8,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kv_models import numbers, prose, smollm2, tiny
+from kv_models import narrow, numbers, prose, smollm2, tiny
 from torch import Tensor
 
 from lamina.activation.attach import attach
 from lamina.activation.cross_layer_svd import XKV, XKVCache
 from lamina.errors import InvalidInput
-
-
-def narrow(rank: int = 6, **changes: Any) -> Any:
-    """A model whose keys (positions off) and values are of rank ``rank`` in every layer."""
-    lm = tiny(**changes)
-    for layer in lm.model.model.layers:
-        for projection in (layer.self_attn.k_proj, layer.self_attn.v_proj):
-            left, values, right = torch.linalg.svd(projection.weight.data, full_matrices=False)
-            values[rank:] = 0
-            projection.weight.data = left @ (values[:, None] * right)
-    return lm
 
 
 def read(lm: Any, policy: XKV, parts: list[Tensor], **options: Any) -> tuple[Tensor, XKVCache]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kv_models import numbers, tiny
+from kv_models import narrow, numbers, tiny
 from torch import Tensor
 
 from lamina.activation.attach import attach
@@ -18,17 +18,6 @@ from lamina.activation.evicted_bases import EvictedBases, EvictedBasesCache
 from lamina.errors import BudgetError, InvalidInput
 
 W = 8
-
-
-def narrow(rank: int = 6) -> Any:
-    """A model whose keys (positions off) and values are of rank ``rank`` in every layer."""
-    lm = tiny()
-    for layer in lm.model.model.layers:
-        for projection in (layer.self_attn.k_proj, layer.self_attn.v_proj):
-            left, values, right = torch.linalg.svd(projection.weight.data, full_matrices=False)
-            values[rank:] = 0
-            projection.weight.data = left @ (values[:, None] * right)
-    return lm
 
 
 def read(lm: Any, policy: EvictedBases, parts: list[Tensor]) -> tuple[Tensor, EvictedBasesCache]:

@@ -58,6 +58,16 @@ class Claim:
         return self.claim, self.metric, self.unit, float(f"{self.target:.6g}")
 
 
+def at_least(claim: str, metric: str, target: float, unit: str = "") -> Claim:
+    """Our own value, from below."""
+    return Claim(claim, metric, unit, target, "more", "ours")
+
+
+def at_most(claim: str, metric: str, target: float, unit: str = "") -> Claim:
+    """Our own value, from above."""
+    return Claim(claim, metric, unit, target, "less", "ours")
+
+
 @dataclass(frozen=True, slots=True)
 class Measurement:
     """Our value and the baseline's for one claim, from the same run."""

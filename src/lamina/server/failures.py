@@ -5,6 +5,8 @@ Clients of OpenAI's API read the same shape.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Literal
 
 from fastapi import FastAPI, Request
@@ -104,22 +106,33 @@ class InJson:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        status, said = 0, b""
+        await self._app(scope, receive, in_json(scope, receive, send, lambda status: _early(status, scope), _REMEDY))
 
-        async def sent(message: Message) -> None:
-            nonlocal status, said
-            if message["type"] == "http.response.start" and _early(message["status"], scope):
-                plain = Headers(raw=message["headers"]).get("content-type", "").startswith("text/plain")
-                status = message["status"] if plain else 0
-            if not status:
-                await send(message)
-            elif message["type"] == "http.response.body":
-                said += message.get("body", b"")
-                if not message.get("more_body"):
-                    told = said.decode() + _REMEDY.get(status, "")
-                    await answer(status, f"HTTP_{status}", told)(scope, receive, send)
 
-        await self._app(scope, receive, sent)
+def in_json(
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    meant: Callable[[int], bool],
+    remedies: Mapping[int, str] = MappingProxyType({}),
+) -> Send:
+    """``send``, in our shape where an answer of a status that is ``meant`` comes as plain text, with its remedy."""
+    status, said = 0, b""
+
+    async def sent(message: Message) -> None:
+        nonlocal status, said
+        if message["type"] == "http.response.start" and meant(message["status"]):
+            kind = Headers(raw=message["headers"]).get("content-type", "text/plain")
+            status = message["status"] if kind.startswith("text/plain") else 0
+        if not status:
+            await send(message)
+        elif message["type"] == "http.response.body":
+            said += message.get("body", b"")
+            if not message.get("more_body"):
+                told = said.decode() + remedies.get(status, "")
+                await answer(status, f"HTTP_{status}", told)(scope, receive, send)
+
+    return sent
 
 
 def _early(status: int, scope: Scope) -> bool:

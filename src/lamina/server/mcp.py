@@ -32,8 +32,7 @@ from mcp.server.transport_security import TransportSecuritySettings
 from mcp.shared.exceptions import MCPError
 from mcp.shared.uri_template import UriTemplate
 from pydantic import ValidationError
-from starlette.datastructures import Headers
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from lamina import __version__
 from lamina.cube import header
@@ -41,7 +40,7 @@ from lamina.cube.cube import MemCube
 from lamina.cube.payload import TensorPayload
 from lamina.errors import InvalidInput, LaminaError, NotFound, NotPermitted
 from lamina.server.caller import Caller, identify
-from lamina.server.failures import answer
+from lamina.server.failures import in_json
 from lamina.server.mcp_tools import MEMORY, NEEDED, NOTICE, TOOLS, Verbs, Who, home
 from lamina.server.service import Service
 
@@ -115,7 +114,9 @@ class Door:
         request = Request(scope)
         given = await _bearer(request)
         await to_thread.run_sync(identify, request, given.credentials if given else None)
-        await self._manager.handle_request(scope, receive, _in_json(scope, receive, send))
+        # The SDK refuses types and sizes in plain text.
+        told = in_json(scope, receive, send, lambda status: status >= 400)
+        await self._manager.handle_request(scope, receive, told)
 
 
 class _Offered:
@@ -279,25 +280,6 @@ def _sender(asked: Asked) -> Caller:
     assert asked.request is not None
     caller: Caller = asked.request.state.caller
     return caller
-
-
-def _in_json(scope: Scope, receive: Receive, send: Send) -> Send:
-    """The SDK refuses hosts, origins, types and sizes in plain text; callers get the shape of all our errors."""
-    status, said = 0, b""
-
-    async def sent(message: Message) -> None:
-        nonlocal status, said
-        if message["type"] == "http.response.start" and message["status"] >= 400:
-            plain = not Headers(raw=message["headers"]).get("content-type", "").startswith(_JSON)
-            status = message["status"] if plain else 0
-        if not status:
-            await send(message)
-        elif message["type"] == "http.response.body":
-            said += message.get("body", b"")
-            if not message.get("more_body"):
-                await answer(status, f"HTTP_{status}", said.decode())(scope, receive, send)
-
-    return sent
 
 
 def _security(hosts: tuple[str, ...]) -> TransportSecuritySettings:

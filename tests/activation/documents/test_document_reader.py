@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lamina.activation.documents.reader import answer_logprobs, frozen, next_logits, prefix_cache
+from lamina.activation.documents.reader import answer_logprobs, next_logits, prefix_cache
 from lamina.bench.experiments.document_language import reader
 from lamina.llm.causal import CausalLM
+from lamina.train.loop import frozen
 
 QUESTIONS = [[1, 2, 3], [4], [5, 6]]
 ANSWERS = [[7], [8, 9, 10], [11, 12]]
@@ -50,7 +51,7 @@ def test_the_next_token_is_that_of_the_model(lm: CausalLM) -> None:
 
 def test_the_gradient_of_the_prefix_is_that_of_finite_differences(lm: CausalLM) -> None:
     prefix = torch.randn(3, 2, 32, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    with frozen(lm):
+    with frozen(lm.model):
         answer_logprobs(lm, prefix, QUESTIONS, ANSWERS)[0].sum().backward()  # type: ignore[no-untyped-call]
         assert prefix.grad is not None
         step = torch.zeros_like(prefix)
@@ -64,7 +65,7 @@ def test_the_gradient_of_the_prefix_is_that_of_finite_differences(lm: CausalLM) 
 def test_frozen_gives_back_what_was_trainable_and_only_that(lm: CausalLM) -> None:
     first, *rest = lm.model.parameters()
     first.requires_grad_(False)
-    with pytest.raises(ZeroDivisionError), frozen(lm):
+    with pytest.raises(ZeroDivisionError), frozen(lm.model):
         assert not any(parameter.requires_grad for parameter in lm.model.parameters())
         raise ZeroDivisionError
     assert not first.requires_grad

@@ -6,8 +6,7 @@ reaches the soft tokens and nothing of the model (its parameters are not among t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -18,19 +17,6 @@ from lamina.llm.causal import CausalLM
 
 if TYPE_CHECKING:
     from transformers import Cache
-
-
-@contextmanager
-def frozen(lm: CausalLM) -> Iterator[None]:
-    """No gradient is computed for the model's own weights; what it was before comes back."""
-    asked = [parameter for parameter in lm.model.parameters() if parameter.requires_grad]
-    for parameter in asked:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in asked:
-            parameter.requires_grad_(True)
 
 
 def answer_logprobs(

@@ -22,8 +22,9 @@ from torch import Tensor
 
 from lamina.activation.documents import objective
 from lamina.activation.documents.compressor import Compressed, Compressor
-from lamina.activation.documents.reader import answer_logprobs, frozen
+from lamina.activation.documents.reader import answer_logprobs
 from lamina.errors import InvalidInput
+from lamina.train.loop import frozen
 
 if TYPE_CHECKING:
     from lamina.llm.causal import CausalLM
@@ -93,7 +94,7 @@ def train(
         lesson = list(islice(source, batch))
         if len(lesson) < batch:
             raise InvalidInput(f"examples ran out in step {step} of {steps}: give more, or training.endless(examples)")
-        with compressor.lm.lock, frozen(compressor.lm):
+        with compressor.lm.lock, frozen(compressor.lm.model):
             parts = losses(compressor, lesson, weights, grad_fraction, generator)
             loss = parts[0] + weights.self_read * parts[1] + weights.match * parts[2]
             optimizer.zero_grad(set_to_none=True)

@@ -9,8 +9,8 @@ buffer to the pieces in which they were written, and ends with the text.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from lamina.activation.reweaving.reweaver import MemoryReweaver
 from lamina.activation.state_reweaving import read, reweave
 from lamina.errors import InvalidInput
-from lamina.train.loop import train
+from lamina.train.loop import frozen, train
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -81,20 +81,7 @@ def fit(
     learned = list(reweaver.parameters()) + ([] if freeze_base else list(model.parameters()))
     reweaver.train()
     try:
-        with _frozen(model) if freeze_base else nullcontext():
+        with frozen(model) if freeze_base else nullcontext():
             return train(learned, loss, steps=steps, lr=lr)
     finally:
         reweaver.eval()
-
-
-@contextmanager
-def _frozen(model: PreTrainedModel) -> Iterator[None]:
-    """No gradient is computed for the model's own weights; what it was before comes back."""
-    asked = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    for parameter in asked:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in asked:
-            parameter.requires_grad_(True)

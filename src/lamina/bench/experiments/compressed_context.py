@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pydoc_data.topics
 import random
+import statistics
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from transformers import DynamicCache
 
 from lamina.activation.attach import CachePolicy, attach
 from lamina.activation.budgeted import attention
+from lamina.bench.card import Claim, Measurement
 from lamina.llm.causal import CausalLM
 
 _QUERIES = 64  # last ones that are kept for policies to look at
@@ -169,6 +171,13 @@ def score(passage: Passage, logits: Tensor) -> Score:
     said = logits[[place - 1 for place in passage.asked]].float().log_softmax(-1)
     right = (said.argmax(-1) == wanted).float().mean()
     return Score(float(-said.gather(1, wanted[:, None]).mean()), float(right))
+
+
+def compared(claim: Claim, ours: Sequence[float], theirs: Sequence[float], name: str, seed: int) -> Measurement:
+    """Means over texts, and between which bounds their ratio lies."""
+    low, high = interval(ours, theirs, seed)
+    told = f"{name}; ours is {low:.2f} to {high:.2f} of it (95 %, {len(ours)} texts)"
+    return claim.measured(statistics.fmean(ours), statistics.fmean(theirs), told)
 
 
 def interval(values: Sequence[float], others: Sequence[float], seed: int) -> tuple[float, float]:

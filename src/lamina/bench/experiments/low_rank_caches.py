@@ -10,14 +10,14 @@ import torch
 
 from lamina.activation.cross_layer_svd import XKV, XKVCache
 from lamina.bench import kvpress_peer
-from lamina.bench.card import Claim, Measurement, Scale
+from lamina.bench.card import Measurement, Scale
 from lamina.bench.experiments.cache_costs import peak_share, step_times
 from lamina.bench.experiments.compressed_context import (
     Prefilled,
     asked,
     behind,
+    compared,
     compressed,
-    interval,
     passkeys,
     prefill,
     prose,
@@ -110,12 +110,12 @@ def _on_prose(lm: CausalLM, reads: Sequence[Prefilled], seed: int) -> list[Measu
         if ratio in PROSE:
             single = [compressed(XKV(ratio, group=1), lm, read)[0].nll for read in reads]
             lost = [one - nll for one, nll in zip(single, exact, strict=True)]
-            found.append(_compared(PROSE[ratio], ours[ratio], lost, "one basis a layer", seed))
+            found.append(compared(PROSE[ratio], ours[ratio], lost, "one basis a layer", seed))
     merged = [minicache(read) for read in reads]
     mini = [behind(lm, read.passage, *layers[:2]).nll for read, layers in zip(reads, merged, strict=True)]
     share = merged[0][2] / sizes[2.0]
     lost = [one - nll for one, nll in zip(mini, exact, strict=True)]
-    found.append(_compared(MINI, ours[2.0], lost, f"MiniCache, {share:.2f} of xKV's bytes", seed))
+    found.append(compared(MINI, ours[2.0], lost, f"MiniCache, {share:.2f} of xKV's bytes", seed))
     return [*found, *_pressed(lm, reads, exact, ours, sizes, seed)]
 
 
@@ -133,7 +133,7 @@ def _pressed(
     found = []
     for ratio, claim in PRESS.items():
         lost = [_snapkv(lm, read, sizes[ratio])[0] - nll for read, nll in zip(reads, exact, strict=True)]
-        found.append(_compared(claim, ours[ratio], lost, kvpress_peer.name("SnapKVPress"), seed))
+        found.append(compared(claim, ours[ratio], lost, kvpress_peer.name("SnapKVPress"), seed))
     return found
 
 
@@ -144,12 +144,6 @@ def _snapkv(lm: CausalLM, read: Prefilled, size: int) -> tuple[float, float]:
     left = kvpress_peer.compressed(lm.model, press, read)
     found = score(read.passage, kvpress_peer.answers(lm.model, left, read))
     return found.nll, found.right
-
-
-def _compared(claim: Claim, ours: Sequence[float], theirs: Sequence[float], name: str, seed: int) -> Measurement:
-    low, high = interval(ours, theirs, seed)
-    told = f"{name}; ours is {low:.2f} to {high:.2f} of it (95 %, {len(ours)} texts)"
-    return claim.measured(statistics.fmean(ours), statistics.fmean(theirs), told)
 
 
 # -- digits ---------------------------------------------------------------------------------------

@@ -11,13 +11,13 @@ import torch
 
 from lamina.activation.cascade_eviction import CAKE, CakeCache, pyramidkv, random_eviction, snapkv, streaming_llm
 from lamina.bench import kvpress_peer
-from lamina.bench.card import Claim, Measurement, Scale
+from lamina.bench.card import Measurement, Scale
 from lamina.bench.experiments.cache_costs import peak_share, step_times
 from lamina.bench.experiments.compressed_context import (
     Prefilled,
     Score,
+    compared,
     compressed,
-    interval,
     passkeys,
     prefill,
     prose,
@@ -103,13 +103,7 @@ def _on_prose(lm: CausalLM, reads: Sequence[Prefilled], length: int, seed: int) 
     }
     rows = [(OVER_SNAP, "SnapKV", 0.5), (LIKE_SNAP, "SnapKV", 0.25), (OVER_PYRAMID, "PyramidKV", 0.25)]
     rows += [(OVER_STREAM, "StreamingLLM", 0.25), (OVER_CHANCE, "chance", 0.25)]
-    return [_compared(claim, lost["CAKE", kept], lost[name, kept], name, seed) for claim, name, kept in rows]
-
-
-def _compared(claim: Claim, ours: Sequence[float], theirs: Sequence[float], name: str, seed: int) -> Measurement:
-    low, high = interval(ours, theirs, seed)
-    told = f"{name}; ours is {low:.2f} to {high:.2f} of it (95 %, {len(ours)} texts)"
-    return claim.measured(statistics.fmean(ours), statistics.fmean(theirs), told)
+    return [compared(claim, lost["CAKE", kept], lost[name, kept], name, seed) for claim, name, kept in rows]
 
 
 # -- kvpress --------------------------------------------------------------------------------------
@@ -128,10 +122,10 @@ def _against_kvpress(lm: CausalLM, reads: Sequence[Prefilled], length: int, seed
         size = min(one[1] for scores in theirs.values() for one in scores)
         ours = _lost(exact, [compressed(CAKE(size), lm, read)[0] for read in reads])
         lost = {kind: _lost(exact, [one[0] for one in scores]) for kind, scores in theirs.items()}
-        found.append(_compared(claim, ours, lost["SnapKVPress"], kvpress_peer.name("SnapKVPress"), seed))
+        found.append(compared(claim, ours, lost["SnapKVPress"], kvpress_peer.name("SnapKVPress"), seed))
         if kept == KEPT[-1]:
             best = min(lost, key=lambda kind: statistics.fmean(lost[kind]))
-            found.append(_compared(BEST_PRESS, ours, lost[best], kvpress_peer.name(best), seed))
+            found.append(compared(BEST_PRESS, ours, lost[best], kvpress_peer.name(best), seed))
     return [*found, SAME.measured(_differing(lm, reads[0], length // 4), None, kvpress_peer.name("SnapKVPress"))]
 
 

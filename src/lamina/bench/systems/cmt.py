@@ -22,7 +22,7 @@ from lamina._optional import require
 from lamina.activation.document_memory import CMT
 from lamina.activation.documents.compressor import Aggregate
 from lamina.activation.documents.training import Example, Objective
-from lamina.bench.card import Card, Claim, Measurement, Scale
+from lamina.bench.card import Card, Claim, Measurement, Scale, at_most
 from lamina.bench.experiments.document_language import Document, questions, reader, stream, train_reader
 from lamina.bench.experiments.document_streams import (
     Asked,
@@ -77,26 +77,20 @@ def _share(claim: str, target: float, metric: str = "exact match") -> Claim:
     return Claim(claim, metric, "", target, of="ours")
 
 
-def _at_most(claim: str, metric: str, target: float, unit: str = "") -> Claim:
-    return Claim(claim, metric, unit, target, "less", "ours")
-
-
 TEXT = _share("The reader answers from the text of the right document", 0.93)
 EM = _share(f"It answers from a bank of memories of {TOKENS} tokens each", 0.5)
 OVER_CLOSED = Claim("It answers what cannot be guessed", "exact match", "", 25.0)
-OWN = _at_most(
-    "Finding the memory costs little", "exact match with the document's own memory, less with the bank", 0.04
-)
-WHOLE = _at_most("Four memories do as well as all of them", "exact match with the whole bank, less with four", 0.02)
-AGE = _at_most("Old documents are kept like new ones", "exact match, first fifth of the stream against last", 0.05)
+OWN = at_most("Finding the memory costs little", "exact match with the document's own memory, less with the bank", 0.04)
+WHOLE = at_most("Four memories do as well as all of them", "exact match with the whole bank, less with four", 0.02)
+AGE = at_most("Old documents are kept like new ones", "exact match, first fifth of the stream against last", 0.05)
 PLASTIC = _share("The fine-tuned rival does learn each document", 0.9, "exact match right after it")
-FORGETS = _at_most("and has forgotten it at the end of the stream", "exact match of the fine-tuned rival", 0.2)
-FROZEN = _at_most("The reader is bit for bit what it was", "largest difference of its logits", 0.0)
-BYTES = _at_most("A memory holds 2 bytes a number, key included", "bytes measured, less those of the formula", 0.0, "B")
+FORGETS = at_most("and has forgotten it at the end of the stream", "exact match of the fine-tuned rival", 0.2)
+FROZEN = at_most("The reader is bit for bit what it was", "largest difference of its logits", 0.0)
+BYTES = at_most("A memory holds 2 bytes a number, key included", "bytes measured, less those of the formula", 0.0, "B")
 ABLATION = Claim("Self-matching is what makes it work", "exact match", "", 2.0)
 CROSS = Claim("Cross attention reads what is in one document as well as the sum", "exact match", "", 1.0)
 SMALLER = Claim("A bank of codes is smaller, keys and codebook included", "bytes of the bank", "B", 1.5, "less")
-CODED = _at_most("and answers nearly as well", "exact match with the bank, less with it in codes", 0.05)
+CODED = at_most("and answers nearly as well", "exact match with the bank, less with it in codes", 0.05)
 CLAIMS = (TEXT, EM, OVER_CLOSED, OWN, WHOLE, AGE, PLASTIC, FORGETS, FROZEN, BYTES, ABLATION, CROSS, SMALLER, CODED)
 
 

@@ -13,29 +13,22 @@ is measured with 16, so that the state is full in both lengths compared.
 
 from __future__ import annotations
 
-from lamina.bench.card import Card, Claim
+from lamina.bench.card import Card, at_least, at_most
 
+LOCAL = at_least("The backbone answers within a segment", "right answers", 0.95)
+WINDOW = at_most("Without memory it cannot answer over segments", "right answers from the last segment", 0.05)
 
-def _share(claim: str, metric: str, target: float) -> Claim:
-    return Claim(claim, metric, "", target, of="ours")
+RECALL_8 = at_least("HMT recalls over as many segments as it was taught", "right answers, 8 segments", 0.8)
 
+RECALL_32 = at_least("and over four times as many", "right answers, 32 segments", 0.6)
 
-def _at_most(claim: str, metric: str, target: float, unit: str = "") -> Claim:
-    return Claim(claim, metric, unit, target, "less", "ours")
-
-
-LOCAL = _share("The backbone answers within a segment", "right answers", 0.95)
-WINDOW = _at_most("Without memory it cannot answer over segments", "right answers from the last segment", 0.05)
-
-RECALL_8 = _share("HMT recalls over as many segments as it was taught", "right answers, 8 segments", 0.8)
-
-RECALL_32 = _share("and over four times as many", "right answers, 32 segments", 0.6)
-
-OVER_RMT = _share("Recall is what does it", "right answers less those of RMT, mean of 16 and 32 segments", 0.2)
-SHUFFLED = _at_most("The answer comes from memory", "right answers with the memories of another stream", 0.05)
-PEAK = _at_most("Reading takes memory for one segment", "peak live bytes, 256 segments over 16", 1.1)
-STATE = _at_most("The state takes width numbers a slot", "live bytes of 16 slots, less those of the formula", 0.0, "B")
-CACHE = _share("A cache of the whole stream grows with it", "live bytes of keys and values, 256 segments over 16", 16.0)
+OVER_RMT = at_least("Recall is what does it", "right answers less those of RMT, mean of 16 and 32 segments", 0.2)
+SHUFFLED = at_most("The answer comes from memory", "right answers with the memories of another stream", 0.05)
+PEAK = at_most("Reading takes memory for one segment", "peak live bytes, 256 segments over 16", 1.1)
+STATE = at_most("The state takes width numbers a slot", "live bytes of 16 slots, less those of the formula", 0.0, "B")
+CACHE = at_least(
+    "A cache of the whole stream grows with it", "live bytes of keys and values, 256 segments over 16", 16.0
+)
 CLAIMS = (LOCAL, WINDOW, RECALL_8, RECALL_32, OVER_RMT, SHUFFLED, PEAK, STATE, CACHE)
 
 

@@ -12,32 +12,28 @@ learns has gone stale. ``lamina.bench.experiments.segment_facts`` says how texts
 
 from __future__ import annotations
 
-from lamina.bench.card import Card, Claim
+from lamina.bench.card import Card, Claim, at_most
 
 
 def _share(claim: str, target: float, metric: str = "right answers") -> Claim:
     return Claim(claim, metric, "", target, of="ours")
 
 
-def _at_most(claim: str, metric: str, target: float, unit: str = "") -> Claim:
-    return Claim(claim, metric, unit, target, "less", "ours")
-
-
 LOCAL = _share("The frozen model answers from its own segment", 0.95)
-BLIND = _at_most("but knows nothing of earlier segments", "right answers", 0.05)
+BLIND = at_most("but knows nothing of earlier segments", "right answers", 0.05)
 EARLIER = _share("LongMem answers from 2 to 40 segments back", 0.75)
-SHUFFLED = _at_most("It does so from its own bank: not from another row's", "right answers", 0.05)
-CLOSED = _at_most("and not with the gate closed", "right answers", 0.05)
-KEPT = _at_most("It answers from its own segment as the frozen model does", "right answers lost", 0.01)
-PROSE = _at_most("It reads prose as the frozen model does", "loss added", 0.02, "nats")
-DISTANCE = _at_most("How long ago makes no difference", "right answers, 2-10 segments back against 30-40", 0.1)
-STALE = _at_most("A bank stays good while the side network learns on", "right answers lost with the old bank", 0.03)
+SHUFFLED = at_most("It does so from its own bank: not from another row's", "right answers", 0.05)
+CLOSED = at_most("and not with the gate closed", "right answers", 0.05)
+KEPT = at_most("It answers from its own segment as the frozen model does", "right answers lost", 0.01)
+PROSE = at_most("It reads prose as the frozen model does", "loss added", 0.02, "nats")
+DISTANCE = at_most("How long ago makes no difference", "right answers, 2-10 segments back against 30-40", 0.1)
+STALE = at_most("A bank stays good while the side network learns on", "right answers lost with the old bank", 0.03)
 COUPLED = Claim(
     "A bank of the side network's own keys does not", "right answers lost with the old bank", "", 3.0, "less"
 )
 COARSER = Claim("Chunks of four answer nearly as well as single tokens", "right answers", "", 0.9)
 EXACT = _share("Search finds what brute force finds", 1.0, "lists of chunks that are as good")
-BYTES = _at_most("The bank takes the bytes of its formula", "bytes of the bank, relative difference", 0.02)
+BYTES = at_most("The bank takes the bytes of its formula", "bytes of the bank, relative difference", 0.02)
 CLAIMS = (LOCAL, BLIND, EARLIER, SHUFFLED, CLOSED, KEPT, PROSE, DISTANCE, STALE, COUPLED, COARSER, EXACT, BYTES)
 
 
