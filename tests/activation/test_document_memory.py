@@ -12,7 +12,7 @@ from lamina.activation.document_memory import CMT, _parts
 from lamina.activation.documents import objective
 from lamina.activation.documents.reader import next_logits
 from lamina.activation.documents.training import Example, Objective, endless
-from lamina.bench.experiments.document_language import reader
+from lamina.bench.experiments.documents.document_language import reader
 from lamina.cube import MemCube, Scope
 from lamina.cube import file as cube_file
 from lamina.cube.cube import Header

@@ -6,8 +6,14 @@ import re
 
 import pytest
 
-from lamina.bench.experiments.bridge_wordings import DEVELOPMENT, HELD_OUT, Wordings
-from lamina.bench.experiments.note_corpora import OUTCOMES_DEVELOPMENT, OUTCOMES_HELD_OUT, Outcomes, bridging, evolution
+from lamina.bench.experiments.text.bridge_wordings import DEVELOPMENT, HELD_OUT, Wordings
+from lamina.bench.experiments.text.note_corpora import (
+    OUTCOMES_DEVELOPMENT,
+    OUTCOMES_HELD_OUT,
+    Outcomes,
+    bridging,
+    evolution,
+)
 from lamina.bench.systems.a_mem import CARD
 from lamina.store.analysis import terms
 from lamina.text.english.lexicon import OCCUPATIONS, RELATIONS

@@ -14,8 +14,16 @@ from lamina.activation.cascade_eviction import CAKE
 from lamina.activation.cross_layer_svd import XKV
 from lamina.bench import contexts, kvpress_peer
 from lamina.bench.catalog import systems
-from lamina.bench.experiments.compressed_context import Prefilled, asked, interval, passkeys, prefill, prose, replay
-from lamina.bench.experiments.shared_bases import error, minicache, truncated
+from lamina.bench.experiments.caches.compressed_context import (
+    Prefilled,
+    asked,
+    interval,
+    passkeys,
+    prefill,
+    prose,
+    replay,
+)
+from lamina.bench.experiments.caches.shared_bases import error, minicache, truncated
 from lamina.bench.systems import cake, xkv
 from lamina.llm.causal import CausalLM
 

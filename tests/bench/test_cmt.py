@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from lamina.activation.document_memory import CMT
-from lamina.bench.experiments.document_language import questions, reader, stream
-from lamina.bench.experiments.document_streams import ask_codes, ask_memories, fine_tune, greedy, share
+from lamina.bench.experiments.documents.document_language import questions, reader, stream
+from lamina.bench.experiments.documents.document_streams import ask_codes, ask_memories, fine_tune, greedy, share
 from lamina.bench.systems.cmt import BATCH, BYTES, CARD, EM, FROZEN, OVER_CLOSED, lessons
 
 

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lamina.bench.experiments import document_language as language
+from lamina.bench.experiments.documents import document_language as language
 
 
 @given(st.integers(0, 10**6), st.integers(1, 300))

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lamina.bench.experiments import rhythm_crash
-from lamina.bench.experiments.rhythm_baselines import PeriodicPolicy
-from lamina.bench.experiments.rhythm_experiments import ARMS, Reads, order, retention, write
-from lamina.bench.experiments.rhythm_stream import CLASSES, SCOPE, Associator, extract, stream
+from lamina.bench.experiments.rhythms import rhythm_crash
+from lamina.bench.experiments.rhythms.rhythm_baselines import PeriodicPolicy
+from lamina.bench.experiments.rhythms.rhythm_experiments import ARMS, Reads, order, retention, write
+from lamina.bench.experiments.rhythms.rhythm_stream import CLASSES, SCOPE, Associator, extract, stream
 from lamina.bench.systems.dynamical_intelligence import (
     CARD,
     KILLED,

@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from lamina.activation.segment_memory import HMT
-from lamina.bench.experiments.recall_readers import (
+from lamina.bench.experiments.recall.recall_readers import (
     backbone,
     cache_bytes,
     peak_bytes,
     recalled_share,
     window_share,
 )
-from lamina.bench.experiments.recall_streams import (
+from lamina.bench.experiments.recall.recall_streams import (
     ASK,
     BLANK,
     FIRST_FILLER,
@@ -32,7 +32,7 @@ from lamina.bench.experiments.recall_streams import (
     local_batch,
     streams,
 )
-from lamina.bench.experiments.streamed_recall import curriculum
+from lamina.bench.experiments.recall.streamed_recall import curriculum
 from lamina.bench.systems.hmt import CACHE, CARD, PEAK, RECALL_8, STATE
 from lamina.errors import InvalidInput
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lamina.bench.experiments.knowledge_updates import (
+from lamina.bench.experiments.text.knowledge_updates import (
     BASELINES,
     CHANGED,
     NEARLY,
@@ -24,9 +24,9 @@ from lamina.bench.experiments.knowledge_updates import (
     measure,
     people,
 )
-from lamina.bench.experiments.standing_questions import QUESTIONS
-from lamina.bench.experiments.standing_sayings import COEXISTING, NEAR
-from lamina.bench.experiments.update_sayings import SAYINGS
+from lamina.bench.experiments.text.update_sayings import SAYINGS
+from lamina.bench.experiments.tiers.standing_questions import QUESTIONS
+from lamina.bench.experiments.tiers.standing_sayings import COEXISTING, NEAR
 from lamina.bench.synthetic import WordVectors
 
 HALVES: tuple[Half, ...] = ("development", "held-out")

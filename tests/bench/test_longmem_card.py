@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from lamina.activation.side_retrieval import LongMem
-from lamina.bench.experiments.segment_facts import SEGMENT, Asked, Mixture, Texts, texts
-from lamina.bench.experiments.segment_readers import (
+from lamina.bench.experiments.recall.segment_facts import SEGMENT, Asked, Mixture, Texts, texts
+from lamina.bench.experiments.recall.segment_readers import (
     Coupled,
     Lesson,
     adapt,
@@ -22,7 +22,7 @@ from lamina.bench.experiments.segment_readers import (
     remembered,
     with_banks,
 )
-from lamina.bench.experiments.segment_recall import SETTINGS
+from lamina.bench.experiments.recall.segment_recall import SETTINGS
 from lamina.bench.systems.longmem import BYTES, CARD, EARLIER, EXACT
 
 

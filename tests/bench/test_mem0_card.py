@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from lamina.bench.card import Claim, Measurement
-from lamina.bench.experiments import context_cost, model_days
-from lamina.bench.experiments.context_cost import conversation, search_times
-from lamina.bench.experiments.knowledge_updates import Answer, Updates
-from lamina.bench.experiments.model_days import BadDays
+from lamina.bench.experiments.text.knowledge_updates import Answer, Updates
+from lamina.bench.experiments.tiers import context_cost, model_days
+from lamina.bench.experiments.tiers.context_cost import conversation, search_times
+from lamina.bench.experiments.tiers.model_days import BadDays
 from lamina.bench.synthetic import WordVectors
 from lamina.bench.systems import mem0
 from lamina.bench.systems.mem0 import CARD

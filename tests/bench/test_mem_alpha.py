@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from lamina.bench.experiments.memory_gym import HistoryEnv
-from lamina.bench.experiments.memory_policies import CONSTANT, evaluate, greedy
+from lamina.bench.experiments.text.memory_gym import HistoryEnv
+from lamina.bench.experiments.text.memory_policies import CONSTANT, evaluate, greedy
 from lamina.bench.systems.mem_alpha import CARD, PLANS
 from lamina.text.construction_policy import MemAlpha
 

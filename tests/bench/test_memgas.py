@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lamina.bench.experiments.session_corpus import generate, read_sessions
+from lamina.bench.experiments.text.session_corpus import generate, read_sessions
 from lamina.bench.synthetic import WordVectors
 from lamina.bench.systems.memgas import (
     ABLATIONS,

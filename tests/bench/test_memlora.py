@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from lamina.bench.experiments.operation_scores import scored
+from lamina.bench.experiments.operations.operation_scores import scored
 from lamina.bench.systems.memlora import BYTES, CARD, LOOP_BASE, LOOP_TEACHER, PLANS, SWITCH, VALID
 from lamina.parameter.experts.operations import OPS, Exchange, MemoryOp, Revision
 from lamina.parameter.experts.prompts import written

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pytest
 
-from lamina.bench.experiments import memory_gym as gym
-from lamina.bench.experiments.memory_gym import HistoryEnv
-from lamina.bench.experiments.memory_histories import _NAMES, _SAID, KINDS, SHARES, History, answered, make_history
-from lamina.bench.experiments.memory_policies import CONSTANT, evaluate, gold_rules, random_actions
+from lamina.bench.experiments.text import memory_gym as gym
+from lamina.bench.experiments.text.memory_gym import HistoryEnv
+from lamina.bench.experiments.text.memory_histories import _NAMES, _SAID, KINDS, SHARES, History, answered, make_history
+from lamina.bench.experiments.text.memory_policies import CONSTANT, evaluate, gold_rules, random_actions
 from lamina.text.construction_policy import DEFAULT_ACTIONS, compose
 from lamina.text.policy.features import FEATURES, assemble, count_tokens, match, read, retell
 from lamina.text.policy.tools import TypedMemory, valid_form

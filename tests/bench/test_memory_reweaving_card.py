@@ -7,8 +7,16 @@ import pytest
 import torch
 
 from lamina.activation.state_reweaving import MemoryReweaver, read
-from lamina.bench.experiments.planted_bindings import ASK, NAMES, NUMBERS, WORDS, distant_drills, documents, drills
-from lamina.bench.experiments.reweaving_arms import (
+from lamina.bench.experiments.recall.planted_bindings import (
+    ASK,
+    NAMES,
+    NUMBERS,
+    WORDS,
+    distant_drills,
+    documents,
+    drills,
+)
+from lamina.bench.experiments.recall.reweaving_arms import (
     LENGTH,
     SINKS,
     WINDOW,
@@ -21,7 +29,7 @@ from lamina.bench.experiments.reweaving_arms import (
     lessons,
     token_bytes,
 )
-from lamina.bench.experiments.woven_recall import ALONE, REWOVEN, SINGLE, SUNK, WIDER, made
+from lamina.bench.experiments.recall.woven_recall import ALONE, REWOVEN, SINGLE, SUNK, WIDER, made
 from lamina.bench.systems.memory_reweaving import BYTES, CARD, RECALL, UNTAUGHT
 
 LONG = Course(0, 0, 2)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lamina.activation.cache import KVCube
-from lamina.bench.experiments import memos_experiments, memos_systems, tenant_accesses
+from lamina.bench.experiments.tiers import memos_experiments, memos_systems, tenant_accesses
 from lamina.bench.synthetic import WordVectors
 from lamina.bench.systems import memos
 from lamina.bench.systems.memos import CARD

@@ -8,8 +8,16 @@ from typing import Any
 
 import pytest
 
-from lamina.bench.experiments import model_days
-from lamina.bench.experiments.model_days import PIPELINES, TROUBLES, BadDays, Moody, PipelineName, dialogue, measure
+from lamina.bench.experiments.tiers import model_days
+from lamina.bench.experiments.tiers.model_days import (
+    PIPELINES,
+    TROUBLES,
+    BadDays,
+    Moody,
+    PipelineName,
+    dialogue,
+    measure,
+)
 from lamina.cube.cube import MemCube
 from lamina.text.base import Fact, Operation, Turn
 from lamina.text.pending import PendingQueue

@@ -7,14 +7,14 @@ from datetime import date
 
 import pytest
 
-from lamina.bench.experiments.operation_dialogues import (
+from lamina.bench.experiments.operations.operation_dialogues import (
     ATTRIBUTES,
     NAMES,
     Asked,
     Statement,
     dialogues,
 )
-from lamina.bench.experiments.operation_loop import (
+from lamina.bench.experiments.operations.operation_loop import (
     change_f1,
     exact,
     fact_f1,
@@ -24,7 +24,7 @@ from lamina.bench.experiments.operation_loop import (
     says,
     state_teacher,
 )
-from lamina.bench.experiments.operation_truth import decide, reply, statement_of
+from lamina.bench.experiments.operations.operation_truth import decide, reply, statement_of
 from lamina.bench.synthetic import WordVectors
 from lamina.parameter.experts.operations import Inquiry, MemoryOp, Remembered, Revision
 from lamina.parameter.experts.teachers import RuleTeacher

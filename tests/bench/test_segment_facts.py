@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lamina.bench.experiments.segment_facts import (
+from lamina.bench.experiments.recall.segment_facts import (
     ASK,
     FARTHEST,
     FIRST_KEY,

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from lamina.bench.experiments.channel_edits import load
-from lamina.bench.experiments.laundry_list import (
+from lamina.bench.experiments.channels.channel_edits import load
+from lamina.bench.experiments.channels.laundry_list import (
     OBJECTS,
     TEST_OBJECTS,
     TRAIN_OBJECTS,

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lamina.bench.experiments import tier_optimum, tier_traces
-from lamina.bench.experiments.tier_baselines import FixedSet, LFUPolicy, LRUPolicy, MemosPolicy, NeverPromote
-from lamina.bench.experiments.tier_simulation import BYTES_PER_TOKEN, budget_for, run
-from lamina.bench.experiments.tier_traces import Step, Trace, recorded
+from lamina.bench.experiments.tiers import tier_optimum, tier_traces
+from lamina.bench.experiments.tiers.tier_baselines import FixedSet, LFUPolicy, LRUPolicy, MemosPolicy, NeverPromote
+from lamina.bench.experiments.tiers.tier_simulation import BYTES_PER_TOKEN, budget_for, run
+from lamina.bench.experiments.tiers.tier_traces import Step, Trace, recorded
 from lamina.errors import InvalidInput
 from lamina.kernel.scheduling import HeatPolicy
 from lamina.kernel.tiering.decisions import Budgets, Costs, Decision, Policy, Reason, Stats, Tier, decision

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from lamina.bench.experiments.two_hop import SURNAME_ONLY, generate, measure
+from lamina.bench.experiments.text.two_hop import SURNAME_ONLY, generate, measure
 from lamina.bench.synthetic import WordVectors
 
 

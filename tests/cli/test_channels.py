@@ -10,7 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from lamina.bench.experiments.channel_edits import load
+from lamina.bench.experiments.channels.channel_edits import load
 from lamina.cli.channels import channels
 from lamina.cube import file
 from lamina.cube.payload import TensorPayload

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lamina.bench.experiments.rhythm_experiments import open_tiers
-from lamina.bench.experiments.rhythm_stream import SCOPE, Associator, extract, stream
+from lamina.bench.experiments.rhythms.rhythm_experiments import open_tiers
+from lamina.bench.experiments.rhythms.rhythm_stream import SCOPE, Associator, extract, stream
 from lamina.cube.cube import Header, MemCube, Scope
 from lamina.errors import InvalidInput
 from lamina.kernel.rhythm import NestedRhythm, Tick

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lamina.bench.experiments.standing_questions import QUESTIONS
+from lamina.bench.experiments.tiers.standing_questions import QUESTIONS
 from lamina.bench.scripted_llm import failed, said, scripted
 from lamina.cube.cube import Scope
 from lamina.errors import InvalidInput

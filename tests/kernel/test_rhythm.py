@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lamina.bench.experiments.rhythm_baselines import EagerPolicy, PeriodicPolicy, UnslicedEager, UnsyncedPolicy
+from lamina.bench.experiments.rhythms.rhythm_baselines import EagerPolicy, PeriodicPolicy, UnslicedEager, UnsyncedPolicy
 from lamina.errors import InvalidInput
 from lamina.kernel.rhythm import NestedRhythm, Tick
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lamina.bench.experiments.tier_baselines import FixedSet, LFUPolicy, LRUPolicy, MemosPolicy, NeverPromote
+from lamina.bench.experiments.tiers.tier_baselines import FixedSet, LFUPolicy, LRUPolicy, MemosPolicy, NeverPromote
 from lamina.errors import InvalidInput
 from lamina.kernel.tiering.decisions import Budgets, CubeStats, Decision, Policy, Reason, Tier
 from lamina.kernel.tiering.preload import CoUsePredictor

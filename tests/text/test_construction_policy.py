@@ -13,9 +13,9 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from lamina import Memory
-from lamina.bench.experiments.memory_gym import CORE_LIMIT, HistoryEnv
-from lamina.bench.experiments.memory_histories import make_history
-from lamina.bench.experiments.memory_policies import evaluate, greedy
+from lamina.bench.experiments.text.memory_gym import CORE_LIMIT, HistoryEnv
+from lamina.bench.experiments.text.memory_histories import make_history
+from lamina.bench.experiments.text.memory_policies import evaluate, greedy
 from lamina.bench.synthetic import WordVectors
 from lamina.cube.cube import Claim, Header, MemCube, Scope
 from lamina.cube.payload import TextPayload

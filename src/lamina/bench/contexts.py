@@ -15,7 +15,7 @@ from typing import Any
 from lamina._optional import require
 from lamina.activation.policies import parse_policy
 from lamina.bench.card import Scale
-from lamina.bench.experiments.compressed_context import Prefilled, compressed, passkeys, prefill, prose, whole
+from lamina.bench.experiments.caches.compressed_context import Prefilled, compressed, passkeys, prefill, prose, whole
 from lamina.errors import BudgetError
 from lamina.llm.causal import CausalLM
 

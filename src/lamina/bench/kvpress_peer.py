@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import DynamicCache
 
-    from lamina.bench.experiments.compressed_context import Prefilled
+    from lamina.bench.experiments.caches.compressed_context import Prefilled
 
 MISSING = "kvpress is not installed, so nothing was compared with it: pip install --no-deps kvpress cachetools fire"
 

@@ -1,7 +1,7 @@
 """An OpenAI-compatible server on a real socket that answers by a script: what models do on bad days, on demand.
 
 Each request takes the next step of a script, or what a function of its body returns. A step may be an answer, an
-error, silence, or a connection that ends in the middle. ``lamina.bench.experiments.model_days`` measures with it;
+error, silence, or a connection that ends in the middle. ``lamina.bench.experiments.tiers.model_days`` measures with it;
 tests of everything that talks to a model do too.
 """
 

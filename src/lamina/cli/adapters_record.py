@@ -170,8 +170,8 @@ def _text(file: Path) -> str:
 
 def _shipped(count: int, seed: int) -> tuple[list[_Talk], MemoryTeacher]:
     """Generated dialogues of two people each, and the teacher that knows what every line of them means."""
-    from lamina.bench.experiments.operation_dialogues import Dialogue, dialogues
-    from lamina.bench.experiments.operation_loop import state_teacher
+    from lamina.bench.experiments.operations.operation_dialogues import Dialogue, dialogues
+    from lamina.bench.experiments.operations.operation_loop import state_teacher
 
     def talk(made: Dialogue) -> _Talk:
         exchanges = []

@@ -109,7 +109,7 @@ def _head(text: str) -> Head:
 
 
 def _laundry(lm: CausalLM, count: int, each: int, seed: int, out: Path | None) -> dict[str, Any]:
-    from lamina.bench.experiments import laundry_list as task
+    from lamina.bench.experiments.channels import laundry_list as task
     from lamina.cube import file
     from lamina.parameter.channels.components import Component, HeadSVD
     from lamina.parameter.channels.edits import WeightDelta

@@ -46,7 +46,7 @@ def train(
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the learning curves.")] = None,
 ) -> None:
     """Train a write policy in the memory gym."""
-    from lamina.bench.experiments.memory_gym import HistoryEnv
+    from lamina.bench.experiments.text.memory_gym import HistoryEnv
     from lamina.text.construction_policy import MemAlpha, about
     from lamina.text.policy.grpo import Recipe
 
@@ -74,8 +74,8 @@ def evaluate(
     ),
 ) -> None:
     """Test a policy on unseen histories, beside policies that always do the same."""
-    from lamina.bench.experiments.memory_gym import HistoryEnv
-    from lamina.bench.experiments.memory_policies import CONSTANT, evaluate, gold_rules, greedy, random_actions
+    from lamina.bench.experiments.text.memory_gym import HistoryEnv
+    from lamina.bench.experiments.text.memory_policies import CONSTANT, evaluate, gold_rules, greedy, random_actions
 
     env = HistoryEnv(split.value)
     acts = {

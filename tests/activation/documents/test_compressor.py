@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from lamina.activation.documents.compressor import Compressor, LowRank, padded
-from lamina.bench.experiments.document_language import reader
+from lamina.bench.experiments.documents.document_language import reader
 from lamina.errors import InvalidInput
 from lamina.llm.causal import CausalLM
 

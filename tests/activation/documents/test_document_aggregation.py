@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lamina.activation.documents import objective
 from lamina.activation.documents.aggregation import HEADS, CrossAttention, weighted_sum
 from lamina.activation.documents.compressor import Compressor
-from lamina.bench.experiments.document_language import reader
+from lamina.bench.experiments.documents.document_language import reader
 
 Array = NDArray[np.float64]
 PLACES = torch.tensor([[0, 2, 4], [1, 2, 3]])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lamina.activation.documents.reader import answer_logprobs, next_logits, prefix_cache
-from lamina.bench.experiments.document_language import reader
+from lamina.bench.experiments.documents.document_language import reader
 from lamina.llm.causal import CausalLM
 from lamina.train.loop import frozen
 

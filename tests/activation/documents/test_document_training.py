@@ -12,7 +12,7 @@ from lamina.activation.documents import objective
 from lamina.activation.documents.compressor import Compressor
 from lamina.activation.documents.reader import answer_logprobs
 from lamina.activation.documents.training import Example, Objective, _groups, endless, losses, train
-from lamina.bench.experiments.document_language import reader
+from lamina.bench.experiments.documents.document_language import reader
 from lamina.errors import InvalidInput
 from lamina.llm.causal import CausalLM
 

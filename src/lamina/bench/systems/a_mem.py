@@ -1,6 +1,6 @@
 """A-MEM: do linked, evolving notes reach what a question's words do not? No language model: the rules are measured.
 
-Four experiments. *Bridging* and *evolution* run on invented notes (``lamina.bench.experiments.note_corpora``), 40
+Four experiments. *Bridging* and *evolution* run on invented notes (``lamina.bench.experiments.text.note_corpora``), 40
 notes at a time through ``NoteBook``, in wordings that the rules were not developed on. The ablations are the same
 code and the same results count with a part switched off; the paper's own way to propose links is an arm too: the 5
 nearest notes by cosine. *LoCoMo* (where ``LAMINA_LOCOMO`` names the file) compares a note's vector with that of its
@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from lamina.bench.card import Card, Claim, Measurement, Scale
 from lamina.bench.conversations.dataset import Conversation, load_locomo
 from lamina.bench.conversations.locomo import data_file, has_data
-from lamina.bench.experiments.note_corpora import Corpus, bridging, evolution
+from lamina.bench.experiments.text.note_corpora import Corpus, bridging, evolution
 from lamina.bench.synthetic import Chatter, WordVectors
 from lamina.cube.cube import Header, MemCube, Scope, Utterance
 from lamina.cube.payload import TextPayload

@@ -69,5 +69,5 @@ CARD = Card(
     module="lamina.activation.cascade_eviction",
     summary="A cache under a byte budget that is spent by layer and token, and held during prefill too",
     claims=CLAIMS,
-    run="lamina.bench.experiments.token_eviction:run",
+    run="lamina.bench.experiments.caches.token_eviction:run",
 )

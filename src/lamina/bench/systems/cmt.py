@@ -1,7 +1,7 @@
 """Card of CMT: unseen documents stream into a bank of soft memories, and the frozen model answers from it later.
 
-The language is ``lamina.bench.experiments.document_language``: answers cannot be guessed, names share their halves, a
-fifth of the documents change an earlier one. A small Llama first learns to read there and is frozen; then the
+The language is ``lamina.bench.experiments.documents.document_language``: answers cannot be guessed, names share their
+halves, a fifth of the documents change an earlier one. A small Llama first learns to read there and is frozen; then the
 compressor is trained on fresh documents; then streams of further fresh documents are written and asked at the end.
 What is compared runs in the same process on the same streams: the document's text, its own memory, the whole bank,
 nothing, the bank compressed to codes, the same compressor trained without self-matching and top-k (equal steps, equal
@@ -23,8 +23,8 @@ from lamina.activation.document_memory import CMT
 from lamina.activation.documents.compressor import Aggregate
 from lamina.activation.documents.training import Example, Objective
 from lamina.bench.card import Card, Claim, Measurement, Scale, at_most
-from lamina.bench.experiments.document_language import Document, questions, reader, stream, train_reader
-from lamina.bench.experiments.document_streams import (
+from lamina.bench.experiments.documents.document_language import Document, questions, reader, stream, train_reader
+from lamina.bench.experiments.documents.document_streams import (
     Asked,
     Coded,
     FineTuned,

@@ -19,15 +19,15 @@ from pathlib import Path
 import numpy as np
 
 from lamina.bench.card import Card, Claim, Measurement, Scale
-from lamina.bench.experiments.rhythm_baselines import (
+from lamina.bench.experiments.rhythms.rhythm_baselines import (
     EagerPolicy,
     PeriodicPolicy,
     Unsliced,
     UnslicedEager,
     UnsyncedPolicy,
 )
-from lamina.bench.experiments.rhythm_crash import crash
-from lamina.bench.experiments.rhythm_experiments import (
+from lamina.bench.experiments.rhythms.rhythm_crash import crash
+from lamina.bench.experiments.rhythms.rhythm_experiments import (
     ARMS,
     Isolation,
     Retention,

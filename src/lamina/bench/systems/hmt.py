@@ -39,5 +39,5 @@ CARD = Card(
     module="lamina.activation.segment_memory",
     summary="A causal model that reads in segments and recalls what earlier ones left in memory, in constant bytes",
     claims=CLAIMS,
-    run="lamina.bench.experiments.streamed_recall:run",
+    run="lamina.bench.experiments.recall.streamed_recall:run",
 )

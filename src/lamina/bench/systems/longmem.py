@@ -7,7 +7,7 @@ memory, to the backbone, with banks of other rows, with the gate closed, and wit
 
 The rival that keeps the side network's own keys (Memorizing Transformers) is taught on the same lessons with the same
 rates. Then both are taught on for some steps and asked again with banks written before: what was kept by a rival that
-learns has gone stale. ``lamina.bench.experiments.segment_facts`` says how texts are made: this is toy scale.
+learns has gone stale. ``lamina.bench.experiments.recall.segment_facts`` says how texts are made: this is toy scale.
 """
 
 from __future__ import annotations
@@ -44,5 +44,5 @@ CARD = Card(
     module="lamina.activation.side_retrieval",
     summary="A frozen model consults keys and values of all it has read, through a side network that learned to look",
     claims=CLAIMS,
-    run="lamina.bench.experiments.segment_recall:run",
+    run="lamina.bench.experiments.recall.segment_recall:run",
 )

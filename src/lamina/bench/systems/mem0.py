@@ -33,8 +33,9 @@ from lamina.bench import mem0_peer
 from lamina.bench.card import Card, Claim, Measurement, Scale
 from lamina.bench.conversations.locomo import data_file, has_data
 from lamina.bench.conversations.locomo import run as run_locomo
-from lamina.bench.experiments import context_cost, knowledge_updates, model_days, two_hop
-from lamina.bench.experiments.knowledge_updates import BASELINES, Arm, Phrasing, Updates
+from lamina.bench.experiments.text import knowledge_updates, two_hop
+from lamina.bench.experiments.text.knowledge_updates import BASELINES, Arm, Phrasing, Updates
+from lamina.bench.experiments.tiers import context_cost, model_days
 from lamina.llm.embed import LocalEmbedder, MiniLM
 
 TOKENS = Claim("Ten memories take a sixth of the tokens of the conversation", "tokens of the prompt", "", 6.0, "less")

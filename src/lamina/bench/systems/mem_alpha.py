@@ -34,9 +34,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from lamina.bench.card import Card, Claim, Measurement, Scale
-from lamina.bench.experiments.memory_gym import HistoryEnv
-from lamina.bench.experiments.memory_histories import Split
-from lamina.bench.experiments.memory_policies import CONSTANT, Score, evaluate, gold_rules, greedy
+from lamina.bench.experiments.text.memory_gym import HistoryEnv
+from lamina.bench.experiments.text.memory_histories import Split
+from lamina.bench.experiments.text.memory_policies import CONSTANT, Score, evaluate, gold_rules, greedy
 from lamina.text.construction_policy import MemAlpha
 from lamina.text.policy.grpo import Recipe
 

@@ -36,7 +36,7 @@ from lamina._optional import require
 from lamina.bench.card import Card, Claim, Measurement, Scale
 from lamina.bench.conversations.locomo import data_file, has_data
 from lamina.bench.conversations.session_protocol import SessionScore, mean_score, score_sessions
-from lamina.bench.experiments.session_corpus import SessionTalk, generate, read_sessions
+from lamina.bench.experiments.text.session_corpus import SessionTalk, generate, read_sessions
 from lamina.llm.embed import LocalEmbedder, MiniLM
 from lamina.text.granularities.mixture import accept_set
 from lamina.text.granularity import DENSE, PAPER, MemGAS, Recipe

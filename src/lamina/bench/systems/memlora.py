@@ -36,9 +36,9 @@ import numpy as np
 
 from lamina._optional import require
 from lamina.bench.card import Card, Claim, Measurement, Scale
-from lamina.bench.experiments.operation_dialogues import Dialogue, dialogues
-from lamina.bench.experiments.operation_loop import Operate, exact, one_by_one, play, state_teacher
-from lamina.bench.experiments.operation_scores import Score, scored
+from lamina.bench.experiments.operations.operation_dialogues import Dialogue, dialogues
+from lamina.bench.experiments.operations.operation_loop import Operate, exact, one_by_one, play, state_teacher
+from lamina.bench.experiments.operations.operation_scores import Score, scored
 from lamina.llm.base import Embedder
 from lamina.llm.causal import CausalLM
 from lamina.llm.embed import MiniLM

@@ -1,9 +1,8 @@
 """Card of Contextual Memory Reweaving: names and numbers that left a short window, said again from 32 slots.
 
 The paper reports directions and no numbers that could be quoted, and has no code: what is measured here is the
-mechanism of this library, on documents with planted facts (``lamina.bench.experiments.planted_bindings``) and against
-rivals of equal bytes (``lamina.bench.experiments.reweaving_arms``). That answers come through the slots is checked by
-emptying them. Toy scale: four layers, 128 wide.
+mechanism of this library, on documents with planted facts (``planted_bindings`` in ``bench/experiments/recall``) and
+against rivals of equal bytes (``reweaving_arms``). That answers come through the slots is checked by emptying them. Toy scale: four layers, 128 wide.
 """
 
 from __future__ import annotations
@@ -33,5 +32,5 @@ CARD = Card(
     module="lamina.activation.state_reweaving",
     summary="A model with a short window keeps a few of its own states of what scrolled away, and weaves them back",
     claims=CLAIMS,
-    run="lamina.bench.experiments.woven_recall:run",
+    run="lamina.bench.experiments.recall.woven_recall:run",
 )

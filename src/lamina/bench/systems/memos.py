@@ -29,11 +29,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lamina.bench.card import Card, Claim, Measurement, Scale
-from lamina.bench.experiments.memos_experiments import Cell, FormResult, measure_cell, measure_forms
-from lamina.bench.experiments.memos_systems import Learnt, Moved, learn, move_and_forget, sampled_answers
-from lamina.bench.experiments.tier_schedules import Scheduled, schedule
-from lamina.bench.experiments.tier_simulation import Outcome
-from lamina.bench.experiments.tier_traces import TRACES
+from lamina.bench.experiments.tiers.memos_experiments import Cell, FormResult, measure_cell, measure_forms
+from lamina.bench.experiments.tiers.memos_systems import Learnt, Moved, learn, move_and_forget, sampled_answers
+from lamina.bench.experiments.tiers.tier_schedules import Scheduled, schedule
+from lamina.bench.experiments.tiers.tier_simulation import Outcome
+from lamina.bench.experiments.tiers.tier_traces import TRACES
 from lamina.llm.causal import CausalLM
 
 READING = "transformers, the text in the prompt"

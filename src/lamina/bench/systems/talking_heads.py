@@ -1,7 +1,7 @@
 """Card of Talking Heads: components that forget list items are found by one gradient and mended by rank-1 edits.
 
-SmolLM2-135M-Instruct is asked the Laundry List (``lamina.bench.experiments.laundry_list``). Sixteen training prompts
-for each length choose ten components to double and ten to silence; other prompts, about other objects, are asked
+SmolLM2-135M-Instruct is asked the Laundry List (``lamina.bench.experiments.channels.laundry_list``). Sixteen training
+prompts for each length choose ten components to double and ten to silence; other prompts, about other objects, are asked
 before the edit, with it, and with as many random components of the same layers scaled alike. Every place of the
 missing item is equally frequent, and an answer counts among the listed items only, so no preference for a place or a
 word can pass for memory. The paper's claim about weights is measured too: the chosen components are those which the
@@ -45,5 +45,5 @@ CARD = Card(
     module="lamina.parameter.head_channels",
     summary="Which heads talk to which, found in the weights, tested by a gradient, edited and reverted to the bit",
     claims=CLAIMS,
-    run="lamina.bench.experiments.channel_edits:run",
+    run="lamina.bench.experiments.channels.channel_edits:run",
 )

@@ -62,5 +62,5 @@ CARD = Card(
     module="lamina.activation.cross_layer_svd",
     summary="A cache that keeps every token, its neighbouring layers in one shared low-rank basis",
     claims=CLAIMS,
-    run="lamina.bench.experiments.low_rank_caches:run",
+    run="lamina.bench.experiments.caches.low_rank_caches:run",
 )

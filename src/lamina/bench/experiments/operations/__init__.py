@@ -1,0 +1,1 @@
+"""Experts for the operations of a memory."""

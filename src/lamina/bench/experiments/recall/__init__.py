@@ -1,0 +1,1 @@
+"""Memories of activations that are taught to recall."""
