@@ -2,7 +2,8 @@
 
 The paper reports directions and no numbers that could be quoted, and has no code: what is measured here is the
 mechanism of this library, on documents with planted facts (``planted_bindings`` in ``bench/experiments/recall``) and
-against rivals of equal bytes (``reweaving_arms``). That answers come through the slots is checked by emptying them. Toy scale: four layers, 128 wide.
+against rivals of equal bytes (``reweaving_arms``). That answers come through the slots is checked by emptying them. Toy
+scale: four layers, 128 wide.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Card of Talking Heads: components that forget list items are found by one gradient and mended by rank-1 edits.
 
 SmolLM2-135M-Instruct is asked the Laundry List (``lamina.bench.experiments.channels.laundry_list``). Sixteen training
-prompts for each length choose ten components to double and ten to silence; other prompts, about other objects, are asked
-before the edit, with it, and with as many random components of the same layers scaled alike. Every place of the
+prompts for each length choose ten components to double and ten to silence; other prompts, about other objects, are
+asked before the edit, with it, and with as many random components of the same layers scaled alike. Every place of the
 missing item is equally frequent, and an answer counts among the listed items only, so no preference for a place or a
 word can pass for memory. The paper's claim about weights is measured too: the chosen components are those which the
 heads that name the item hear through their queries, by composition scores that have seen no prompt at all. What the
