@@ -110,6 +110,6 @@ def draw(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         panel.set_xticks([2, 4, 8], ["2", "4", "8"])
         panel.minorticks_off()
         panel.grid(alpha=0.3)
-    panels[0].set_ylim(0, 0.6)
+    panels[0].set_ylim(-0.03, 0.6)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=5, frameon=False)
     figure.savefig(path, dpi=140)
