@@ -142,7 +142,7 @@ def _bytes(lm: CausalLM, held: Any) -> dict[str, int]:
 def _show(screen: Any, result: dict[str, Any], save: Path | None) -> None:
     held, whole = result["cache_bytes"], result["whole_bytes"]
     told = f"{result['tokens']} tokens in a cache of {written(held)}"
-    if held != whole:
+    if whole >= 1.05 * held:
         told += f", {whole / held:.1f} times smaller than whole ({written(whole)}); never over "
         told += written(result["peak_bytes"])
     told += f"; first token after {result['first_token_seconds']:.1f} s, all after {result['seconds']:.1f} s"
