@@ -76,7 +76,7 @@ class Size:
 
 SIZES: Mapping[Scale, Size] = {
     "smoke": Size(2, 2, 1, 2, 2, 41, 2, width=32),
-    "laptop": Size(300, 300, 100, 8, 8, 41, 23),
+    "laptop": Size(300, 600, 100, 8, 8, 41, 23),
     "full": Size(500, 1500, 100, 16, 32, 41, 23),
 }
 
