@@ -133,7 +133,8 @@ def _answers(memory: LongMem, told: Texts, size: Size, alone: Answers) -> list[M
     near, far = own.share(Asked.EARLIER, *NEAR), own.share(Asked.EARLIER, *FAR)
     here = own.share(Asked.HERE)
     gates = memory.side.joint.gate
-    shares = "" if gates is None else f"{own.count} questions; shares of the bank by head {gates.sigmoid().tolist()}"
+    by_head = [] if gates is None else gates.sigmoid().tolist()
+    shares = f"{own.count} questions; shares of the bank by head {', '.join(f'{share:.2f}' for share in by_head)}"
     return [
         LOCAL.measured(alone.share(Asked.HERE)),
         BLIND.measured(alone.share(Asked.EARLIER)),
