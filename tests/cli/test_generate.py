@@ -56,6 +56,9 @@ def test_people_read_the_answer_and_its_price(text: Path) -> None:
         (["x", "--context", "missing.txt"], "there is no such file"),
         (["x", "--behind", "missing.cube"], "missing.cube"),
         (["x", "--behind", "a.cube", "--cache", "cake:1MiB"], "takes no"),
+        (["x", "--cache", "cake"], "say how much cake may keep"),
+        (["x", "--max-tokens", "9000"], "more than the 8192"),
+        (["x", "--context", "README.md", "--cache", "int8", "--save", "nowhere/a.cube"], "no such folder"),
     ],
 )
 def test_what_is_wrong_is_said(words: list[str], says: str) -> None:

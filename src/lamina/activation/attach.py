@@ -10,11 +10,13 @@ be chosen. Nothing of the model is changed but its attention function, which com
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Protocol
+from weakref import WeakKeyDictionary
 
 from lamina._optional import require
 from lamina.errors import InvalidInput
@@ -36,6 +38,7 @@ class Attached:
 
     policy: CachePolicy
     cache: Any = None
+    stands_for: WeakKeyDictionary[Any, Any] = field(default_factory=WeakKeyDictionary)  # empty caches that were given
 
 
 @contextmanager
@@ -43,7 +46,8 @@ def attach(model: PreTrainedModel, policy: CachePolicy) -> Iterator[Attached]:
     """Within the block every text that ``model`` begins to read with a cache gets a fresh one of ``policy``; it is in
     the output as ``past_key_values`` and goes on where it is given back.
 
-    Raises ``InvalidInput`` for a model with sliding or recurrent layers, one that fixes its attention, or if another
+    Whoever shares the model with other threads holds its lock for the block (``CausalLM.lock``). Raises
+    ``InvalidInput`` for a model with sliding or recurrent layers, one that fixes its attention, or if another
     policy is attached; and at a call that brings a filled cache of another kind.
     """
     torch = require("torch", "attaching a cache policy")
@@ -52,17 +56,19 @@ def attach(model: PreTrainedModel, policy: CachePolicy) -> Iterator[Attached]:
     _check(model)
     attached = Attached(policy)
     before, own, original = model.config._attn_implementation, "forward" in vars(model), model.forward
+    names = list(inspect.signature(original).parameters)
 
     @wraps(original)
     def forward(*given: Any, **options: Any) -> Any:
-        tokens: Any = given[0] if given else options.get("input_ids")
+        options |= dict(zip(names, given, strict=False))
+        tokens: Any = options.get("input_ids")
         tokens = options["inputs_embeds"] if tokens is None else tokens
         cache = _chosen(attached, model, options)
         if cache is not None:
             options["past_key_values"] = cache
-        places = _places(tokens.shape[1], cache, options, torch)
+        places = _places(tokens, cache, options, torch)
         with attention.running(attention.Pass(cache, places)):
-            return original(*given, **options)
+            return original(**options)
 
     model.set_attn_implementation(attention.NAME)
     model.forward = forward
@@ -94,9 +100,13 @@ def _chosen(attached: Attached, model: PreTrainedModel, options: Mapping[str, An
     given = options.get("past_key_values")
     if not (options.get("use_cache", model.config.use_cache) or given is not None):
         return None
-    if given is None or (type(given).__name__ == "DynamicCache" and not given.get_seq_length()):
+    if given is None:
         attached.cache = attached.policy.cache(model)
         return attached.cache
+    if type(given).__name__ == "DynamicCache" and not given.get_seq_length():  # it stays empty, and is given again
+        if given not in attached.stands_for:
+            attached.cache = attached.stands_for[given] = attached.policy.cache(model)
+        return attached.stands_for[given]
     if not hasattr(given, "attended"):
         raise InvalidInput(
             f"past_key_values={type(given).__name__}: holds {given.get_seq_length()} tokens of no policy; "
@@ -105,8 +115,9 @@ def _chosen(attached: Attached, model: PreTrainedModel, options: Mapping[str, An
     return given
 
 
-def _places(count: int, cache: Any, options: Mapping[str, Any], torch: Any) -> Any:
+def _places(tokens: Any, cache: Any, options: Mapping[str, Any], torch: Any) -> Any:
     """``(b, count)`` int32: where each token stands, -1 for padding; ``None``: right after those seen."""
+    count = tokens.shape[1]
     mask: Any = options.get("attention_mask")
     places: Any = options.get("position_ids")
     if mask is None or bool(mask[..., -count:].all()):
@@ -117,6 +128,6 @@ def _places(count: int, cache: Any, options: Mapping[str, Any], torch: Any) -> A
         return None
     if places is None:
         seen = 0 if cache is None else cache.get_seq_length()
-        places = torch.arange(seen, seen + count).expand(mask.shape[0], -1)
+        places = torch.arange(seen, seen + count, device=tokens.device).expand(mask.shape[0], -1)
     places = places.to(torch.int32)
     return places if mask is None else places.expand(mask.shape[0], -1).masked_fill(mask[:, -count:] == 0, -1)

@@ -202,7 +202,7 @@ class CakeCache(Cache):
             return []
         if self.policy.allocation == "uniform":
             return [1.0] * len(self.layers)
-        return shares.pyramid(evictable, len(self.layers), self.policy.window, self.policy.beta)
+        return shares.pyramid(evictable, len(self.layers), self.policy.beta)
 
     def _decoded(self, layer: EvictingLayer, budget: int, query: Tensor, scaling: float) -> None:
         """Over its budget, the tokens that the newest query needs least leave each head."""

@@ -67,11 +67,12 @@ class CompressedCube:
 
     @contextmanager
     def attached(self, lm: CausalLM) -> Iterator[Any]:
-        """Within the block ``lm`` reads under the cube's policy; the value is a copy of the cache, to be given to
-        ``lm.steps(rest, n, cache=...)``. Raises ``FingerprintMismatch`` for another model."""
-        self.fingerprint.check(lm.fingerprint)
-        with attach(lm.model, self.policy):
-            yield copy.deepcopy(self.cache)
+        """Within the block, which holds ``lm.lock``, ``lm`` reads under the cube's policy; the value is a copy of the
+        cache, to be given to ``lm.steps(rest, n, cache=...)``. Raises ``FingerprintMismatch`` for another model."""
+        with lm.lock:
+            self.fingerprint.check(lm.fingerprint)
+            with attach(lm.model, self.policy):
+                yield copy.deepcopy(self.cache)
 
     @property
     def nbytes(self) -> int:

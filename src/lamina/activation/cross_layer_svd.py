@@ -16,6 +16,7 @@ keys, turns them, and never rebuilds values: ``p V = (p A) B``. Tokens of a laye
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -118,6 +119,10 @@ class XKVCache(Cache):
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *_: Any, **__: Any
     ) -> tuple[Tensor, Tensor]:
+        if attention.current.get().cache is not self:
+            raise InvalidInput(
+                "past_key_values=XKVCache: its factors are read by its policy; stay within its attach block"
+            )
         if not self.groups:
             width = key_states.shape[1] * key_states.shape[3]
             self.groups = self.policy.groups(len(self.layers), key_states.shape[2], width)
@@ -161,6 +166,18 @@ class XKVCache(Cache):
         answer = answer + first @ exact.values[:, :, :sinks] + last @ exact.values[:, :, sinks:]
         return answer.reshape(rows, heads, 1, -1)
 
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        self._rows(lambda part: part.index_select(0, beam_idx.to(part.device)))
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        self._rows(lambda part: part.repeat_interleave(repeats, 0))
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        self._rows(lambda part: part[indices])
+
+    def reset(self) -> None:
+        self.__init__(self.policy, len(self.layers), self.rotary)  # type: ignore[misc]
+
     @torch.no_grad()
     def attended(self, layer: int, query: Tensor, _: float) -> None:
         """When the last layer of a group has read, its new tokens are factored if there are enough."""
@@ -168,7 +185,7 @@ class XKVCache(Cache):
         number = self._group(layer)
         if layer == self.groups[number][-1]:
             new = self.layers[layer].keys.shape[-2] - self.policy.sinks
-            if new > (self.policy.tail if query.shape[2] == 1 else 0):
+            if self._due(number, query.shape[2], new):
                 self._fold(number, new)
 
     @property
@@ -182,6 +199,18 @@ class XKVCache(Cache):
 
     def _group(self, layer: int) -> int:
         return next(number for number, members in enumerate(self.groups) if layer in members)
+
+    def _due(self, number: int, read: int, new: int) -> bool:
+        """Whether ``new`` exact tokens are factored now that ``read`` more were: a first text at once, what follows it
+        when it is longer than the tail."""
+        return new > (self.policy.tail if number in self.factors or read == 1 else 0)
+
+    def _rows(self, choose: Callable[[Tensor], Tensor]) -> None:
+        """``choose`` rows of the batch in everything that is held."""
+        for layer in self.layers:
+            layer.rows(choose)
+        self.places = {number: choose(places) for number, places in self.places.items()}
+        self.factors = {n: (keys.rows(choose), values.rows(choose)) for n, (keys, values) in self.factors.items()}
 
     def _fold(self, number: int, new: int) -> None:
         """Factor the ``new`` exact tokens behind the sinks of a group, together with what is factored already; left

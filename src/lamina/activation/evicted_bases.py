@@ -11,7 +11,7 @@ tail and places included.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +23,8 @@ from lamina.activation.cascade_eviction import CAKE
 from lamina.activation.cross_layer_svd import XKV, XKVCache
 from lamina.errors import BudgetError, InvalidInput
 from lamina.tensors.rotary import Rotary
+
+_SCORE = 8  # bytes of a token's score at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +53,17 @@ class EvictedBases:
             self, int(model.config.get_text_config(decoder=True).num_hidden_layers), Rotary.of(model)
         )
 
-    def tokens_for(self, bytes_per_token: int, layers: int) -> int:
-        """Factored tokens a layer on average, where a dense one costs ``bytes_per_token`` in one layer. Raises
-        ``BudgetError`` where sinks, tail and window alone are over the budget."""
+    def tokens_for(self, bytes_per_token: int, layers: int, rows: int = 1) -> int:
+        """Factored tokens a layer on average, where a dense one costs ``bytes_per_token`` in one layer, all ``rows`` of
+        the batch together. Raises ``BudgetError`` where sinks, tail and window alone are over the budget."""
         if self.evict.tokens is not None:
             return self.evict.tokens
         ratio, budget, exact = self.factor.ratio, self.evict.budget, self.factor.sinks + self.factor.tail
         assert ratio is not None and isinstance(budget, int)
-        each = bytes_per_token / ratio + 4
-        found = int((budget / layers - exact * (bytes_per_token + 4)) / each)
+        each = bytes_per_token / ratio + rows * (4 + _SCORE)
+        found = int((budget / layers - exact * (bytes_per_token + 4 * rows)) / each)
         if found <= self.evict.window:
-            least = int(layers * ((self.evict.window + 1) * each + exact * (bytes_per_token + 4))) + 1
+            least = int(layers * ((self.evict.window + 1) * each + exact * (bytes_per_token + 4 * rows))) + 1
             raise BudgetError(
                 f"budget={budget} bytes: sinks, tail and window alone take {least}; give as much, or a shorter tail "
                 f"than {self.factor.tail}"
@@ -108,13 +110,25 @@ class EvictedBasesCache(XKVCache):
         if not self._mean:
             rows, heads, _, width = exact.keys.shape
             each = rows * heads * (width + exact.values.shape[-1]) * exact.keys.element_size()
-            self._mean = self.composed.tokens_for(each, len(self.layers))
+            self._mean = self.composed.tokens_for(each, len(self.layers), rows)
         new = exact.keys.shape[-2] - self.policy.sinks
-        if query.shape[2] > 1 or new > self.policy.tail:
+        if self._due(number, query.shape[2], new):
             self._score(number, layer, query, scaling)
         super().attended(layer, query, scaling)
 
+    def reset(self) -> None:
+        self.__init__(self.composed, len(self.layers), self.rotary)  # type: ignore[misc]
+
+    @property
+    def nbytes(self) -> int:
+        """Live bytes, scores included."""
+        return super().nbytes + sum(score.untyped_storage().nbytes() for score in self._scores.values())
+
     # -- inside ----------------------------------------------------------------------------------
+
+    def _rows(self, choose: Callable[[Tensor], Tensor]) -> None:
+        super()._rows(choose)
+        self._scores = {number: choose(score) for number, score in self._scores.items()}
 
     def _score(self, number: int, layer: int, query: Tensor, scaling: float) -> None:
         """Add what ``layer`` says of its group's tokens and of how much the group wants."""

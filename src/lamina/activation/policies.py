@@ -29,7 +29,9 @@ _EVERYTHING = 2**40  # tokens: no text is longer
 
 
 def _pair(text: str) -> tuple[float, float]:
-    first, second = text.split("/")
+    first, slash, second = text.partition("/")
+    if not slash:
+        raise ValueError("give two numbers, like 1.6/0.4")
     return float(first), float(second)
 
 
@@ -59,6 +61,8 @@ def parse_policy(text: str) -> CachePolicy:
     for part in text.split("+"):
         name, _, written = part.strip().partition(":")
         if name in EVICTING and evict is None:
+            if not written:
+                raise InvalidInput(f"cache={text!r}: say how much {name} may keep: {name}:6MiB or {name}:tokens=512")
             evict = CAKE(**EVICTING[name] | _settings(part, written, CAKE))
         elif name == "xkv" and factor is None:
             factor = XKV(**_settings(part, written, XKV))

@@ -43,13 +43,15 @@ def generate(
         raise InvalidInput("--behind goes on behind what was saved; it takes no --context, --cache or --save")
     if save is not None and (context is None or cache is None):
         raise InvalidInput("--save keeps what --cache leaves of --context: give both")
+    if save is not None and not save.absolute().parent.is_dir():
+        raise NotFound(f"--save {str(save)!r}: there is no such folder")
     from lamina.llm.causal import CausalLM
 
     text = _read(context)
     lm = CausalLM.load(model)
     with ExitStack() as stack:
         begin = time.perf_counter()
-        held, ids = _prepared(lm, stack, prompt, text, cache, save, behind)
+        held, ids = _prepared(lm, stack, prompt, text, cache, save, behind, max_tokens)
         said, first = _written(lm, ids, held, max_tokens, temperature, seed, loud=not session.json)
         end = time.perf_counter()
     figures = {"first_token_seconds": round(first - begin, 3), "seconds": round(end - begin, 3)}
@@ -71,7 +73,14 @@ def _read(context: Path | None) -> str:
 
 
 def _prepared(
-    lm: CausalLM, stack: ExitStack, prompt: str, text: str, cache: str | None, save: Path | None, behind: Path | None
+    lm: CausalLM,
+    stack: ExitStack,
+    prompt: str,
+    text: str,
+    cache: str | None,
+    save: Path | None,
+    behind: Path | None,
+    max_tokens: int,
 ) -> tuple[Any, list[int]]:
     """The cache to go on with, its policy attached for as long as ``stack`` is open, and the ids to read."""
     from transformers import DynamicCache
@@ -83,6 +92,13 @@ def _prepared(
     from lamina.cube.cube import Header, MemCube
 
     before, rest = _ids(lm, "saved" if behind else text, prompt)
+    if not rest or (save is not None and not before):
+        raise InvalidInput("there is nothing to read: give a PROMPT, and with --save a --context that is not empty")
+    if behind is None and len(before) + len(rest) + max_tokens > lm.limit:
+        raise InvalidInput(
+            f"{len(before)} tokens of context, {len(rest)} of the prompt and --max-tokens {max_tokens} are more than "
+            f"the {lm.limit} that {lm.name} reads"
+        )
     if behind is not None:
         return stack.enter_context(CompressedCube.load(behind, lm).attached(lm)), rest
     if cache is None:
@@ -129,8 +145,8 @@ def _bytes(lm: CausalLM, held: Any) -> dict[str, int]:
     """Of the cache, of the most it ever held (0: not known), and of a whole cache of as many tokens."""
     config, tokens = lm.model.config, held.get_seq_length()
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    each = 2 * config.num_hidden_layers * config.num_key_value_heads * width * lm.model.dtype.itemsize
-    whole = int(tokens * each)
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    whole = int(tokens * 2 * config.num_hidden_layers * heads * width * lm.model.dtype.itemsize)
     return {
         "tokens": tokens,
         "cache_bytes": getattr(held, "nbytes", whole),

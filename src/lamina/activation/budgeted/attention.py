@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from lamina.errors import InvalidInput
+
 NAME = "lamina"
 
 
@@ -59,6 +61,10 @@ def attend(
     """SDPA. Shapes as transformers gives them; its mask is ``None`` by construction."""
     options["dropout"] = dropout
     layer, now = int(module.layer_idx), current.get()  # type: ignore[arg-type]
+    if now is _ALONE:
+        raise InvalidInput(
+            "the inner model was called while a policy is attached: call the model that it was attached to"
+        )
     if now.cache is None:
         return _stock(module, query, key, value, _valid(now.places), options)
     given = options.get("scaling")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from transformers.cache_utils import CacheLayerMixin
@@ -52,6 +54,11 @@ class ExactLayer(CacheLayerMixin):
         """Keep the first ``sinks`` alone; the rest is factored."""
         self.keys, self.values = self.keys[:, :, :sinks].clone(), self.values[:, :, :sinks].clone()
         self.places = self.places[:, :sinks].clone()
+
+    def rows(self, choose: Callable[[Tensor], Tensor]) -> None:
+        """``choose`` rows of the batch."""
+        if self.is_initialized:
+            self.keys, self.values, self.places = choose(self.keys), choose(self.values), choose(self.places)
 
     @property
     def nbytes(self) -> int:

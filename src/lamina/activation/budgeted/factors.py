@@ -7,6 +7,7 @@ float64, since half precision loses the tail of the spectrum.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -59,6 +60,11 @@ class Factors:
     def dense(self) -> Tensor:
         """``(b, n, width)``."""
         return self.coefficients @ self.basis
+
+    def rows(self, choose: Callable[[Tensor], Tensor]) -> Factors:
+        """``choose`` rows of the batch."""
+        left, right = (part.map(choose) if isinstance(part, Rows) else choose(part) for part in (self.left, self.right))
+        return Factors(left, right, choose(self.lost), choose(self.norm), self.dtype)
 
     def rounded(self, bits: int) -> Factors:
         """Both factors in ``bits``, row by row. Before, the size of each direction moves from the coefficients into

@@ -64,9 +64,18 @@ class EvictingLayer(CacheLayerMixin):
         self.seen += count
         return self.keys, self.values
 
-    def restore(self, seen: int, positions: Tensor, scores: Tensor, keys: Tensor | Rows, values: Tensor | Rows) -> None:
-        """Take up what a layer with the same ``bits`` held after ``seen`` tokens."""
-        self.lazy_initialization(*(part if isinstance(part, Tensor) else dequantize(part) for part in (keys, values)))
+    def restore(
+        self,
+        dtype: torch.dtype,
+        seen: int,
+        positions: Tensor,
+        scores: Tensor,
+        keys: Tensor | Rows,
+        values: Tensor | Rows,
+    ) -> None:
+        """Take up what a layer with the same ``bits``, of a model of ``dtype``, held after ``seen`` tokens."""
+        self.lazy_initialization(*(part if isinstance(part, Tensor) else dequantize(part).to(dtype)
+                                   for part in (keys, values)))  # fmt: skip
         if isinstance(keys, Rows) and isinstance(values, Rows):
             self.rounded = keys, values
         elif isinstance(keys, Tensor) and isinstance(values, Tensor):

@@ -40,11 +40,11 @@ def proportional(total: int, weights: Sequence[float], caps: Sequence[int]) -> l
     return seats
 
 
-def pyramid(total: int, layers: int, window: int, beta: float) -> list[float]:
+def pyramid(total: int, layers: int, beta: float) -> list[float]:
     """PyramidKV's weights (arXiv 2406.02069, section 3.2): a straight line from the first layer down to the last, whose
-    share, window included, is ``1 / beta`` of the mean one."""
+    share, the window aside, is ``1 / beta`` of the mean one."""
     mean = total / layers
-    least = max((mean + window) / beta - window, 0.0)
+    least = mean / beta
     most = 2 * mean - least
     return [most - (most - least) * i / max(layers - 1, 1) for i in range(layers)]
 

@@ -39,7 +39,10 @@ def unpack(policy: CachePolicy, model: PreTrainedModel, tensors: Mapping[str, Te
     cache = policy.cache(model)
     assert isinstance(cache, CakeCache | XKVCache), policy
     try:
-        _fill_cake(cache, tensors) if isinstance(cache, CakeCache) else _fill_xkv(cache, tensors)
+        if isinstance(cache, CakeCache):
+            _fill_cake(cache, tensors, model.dtype)
+        else:
+            _fill_xkv(cache, tensors)
         cache.peak_nbytes = int(tensors["peak"])
     except KeyError as error:
         raise CorruptCube(f"the compressed cache lacks {error.args[0]!r}") from error
@@ -59,11 +62,12 @@ def _packed_cake(cache: CakeCache) -> dict[str, Tensor]:
     return found
 
 
-def _fill_cake(cache: CakeCache, tensors: Mapping[str, Tensor]) -> None:
+def _fill_cake(cache: CakeCache, tensors: Mapping[str, Tensor], dtype: torch.dtype) -> None:
     cache.load_state(tensors)
     for number, layer in enumerate(cache.layers):
         at, bits = f"layer.{number:03d}", layer.bits
         layer.restore(
+            dtype,
             int(tensors["seen"]),
             tensors[f"{at}.position"],
             tensors[f"{at}.score"],

@@ -195,7 +195,7 @@ def _decoupling(memory: LongMem, rival: LongMem, told: Texts, seed: int, size: S
         )
         lost.append(before.share(Asked.EARLIER) - after)
         notes.append(f"before {before.share(Asked.EARLIER):.3f}, after {after:.3f}, with a new bank {fresh:.3f}")
-    least = 1 / before.count  # one question: that nothing is lost makes no ratio
+    least = max(1 / before.count, 0.01)  # that nothing is lost makes no ratio, and a point is what chance takes
     return [
         STALE.measured(lost[0], None, notes[0]),
         COUPLED.measured(max(lost[0], least), lost[1], f"the rival on the same lessons: {notes[1]}"),
