@@ -3,7 +3,8 @@
 Run as ``python -m lamina.bench.experiments.rhythms.rhythm_crash FOLDER SEED EVENTS KILLS``; prints JSON. A process of
 its own, because it forks: each life is a child that kills itself (SIGKILL, no clean-up) at its event: between events,
 or between two slices of a cascade, in the middle of its transaction. The next life opens the store and repeats events
-from where the clock stands. The digest covers every version of every cube: id, version, header and hash of the payload."""
+from where the clock stands. The digest covers every version of every cube: id, version, header and hash of the payload.
+"""
 
 from __future__ import annotations
 
