@@ -81,6 +81,14 @@ class LLMUnavailable(LLMError):
     code = "LLM_UNAVAILABLE"
 
 
+class Busy(LLMUnavailable):
+    """All places for work that may wait for a model are taken, and nothing was done: come again after ``retry_after``
+    seconds."""
+
+    code = "BUSY"
+    retry_after = 5.0
+
+
 class BudgetError(LaminaError):
     """Something does not fit the byte budget it was given."""
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from live_server import serving
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 from remembering import remember
 
 from lamina import Memory
 from lamina.bench.synthetic import WordVectors
+from lamina.kernel.governing.limits import Rate, RateLimits
 from lamina.server.app import create_app
 from lamina.server.service import Service
+from lamina.settings import Settings
 
 
 @pytest.fixture(scope="module")
@@ -165,3 +171,78 @@ def _watch(route: Any, sent: list[str]) -> None:
         return
     sent.append(str(route.request.post_data))
     route.fulfill(status=400, content_type="text/html", body='<p role="alert">later</p>')
+
+
+HELD = {"text": "I <b>do</b> like tea.", "user_id": "ada", "infer": "true"}
+
+
+def _shown(answer: httpx.Response, status: int, *texts: str) -> None:
+    """Everything that was typed is on the page, below the reason."""
+    assert answer.status_code == status and answer.headers["content-type"].startswith("text/html")
+    for text in texts:
+        assert f"{text}</textarea>" in answer.text
+        assert answer.text.index("<h1>") < answer.text.index(f"{text}</textarea>")
+
+
+def test_a_refusal_before_the_page_shows_what_was_typed(tmp_path: Path) -> None:
+    settings = Settings(llm="openai:m", llm_base_url="http://127.0.0.1:1/v1", llm_api_key="sk", model_requests=1)
+    limits = RateLimits({"write": Rate.per_minute(1)})
+    with Memory(tmp_path / "m.db", embedder=WordVectors(), settings=settings) as memory:
+        service = Service(memory, limits=limits)
+        id = remember(service, "Ada has a red hat.", "ada")
+        go = threading.Event()
+        holding = threading.Thread(target=lambda: asyncio.run(service.places.run(go.wait)))
+        holding.start()
+        with serving(create_app(service)) as url, httpx.Client(base_url=f"{url}/dashboard") as client:
+            while not service.places.taken:
+                time.sleep(0.01)
+            busy = client.post("/memories", data=HELD)
+            _shown(busy, 503, "I &lt;b&gt;do&lt;/b&gt; like tea.", "ada")
+            assert int(busy.headers["retry-after"]) >= 1 and "All 1 requests" in busy.text
+            often = client.post(f"/memories/{id}", data={"text": "No hat.", "version": "1", "metadata": '{"a": 1}'})
+            _shown(often, 429, "No hat.", "{&#34;a&#34;: 1}")
+            assert int(often.headers["retry-after"]) >= 1
+            part = client.post("/memories", data=HELD, headers={"HX-Request": "true"})
+            assert part.status_code == 429 and part.headers["hx-retarget"] == "#said" and "<h1>" not in part.text
+            assert int(part.headers["retry-after"]) >= 1
+            _, token = service.keys.create("looks", tenant=memory.settings.tenant, rights=["read"])
+            client.cookies.set("lamina_key", token)
+            _shown(client.post("/chat", data={"question": "Why?", "user_id": "ada"}), 403, "Why?")
+        go.set()
+        holding.join()
+
+
+def test_what_is_wrong_in_a_form_shows_what_was_typed(site: str) -> None:
+    answer = httpx.post(f"{site}/dashboard/memories/x", data={"text": "Only a text.", "version": "first"})
+    _shown(answer, 422, "Only a text.")
+
+
+def test_a_service_that_is_gone_is_said_on_every_page(context: BrowserContext, site: str, service: Service) -> None:
+    id = remember(service, "Nia skates.", "nia")
+    page = context.new_page()
+    page.goto(f"{site}/dashboard/memories/{id}")
+    page.get_by_text("Edit", exact=True).click()
+    text = page.get_by_role("textbox", name="Text", exact=True)
+    text.fill("Nia skis.")
+    page.route("**/dashboard/memories/*", lambda route: route.abort())
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator("#said").get_by_role("alert")).to_contain_text("cannot be reached")
+    expect(text).to_have_value("Nia skis.")
+    page.unroute("**/dashboard/memories/*")
+    page.get_by_role("button", name="Save").click()
+    page.get_by_text("A new version was written").wait_for()
+    page.goto(f"{site}/dashboard/chat?user_id=nia")
+    page.get_by_label("Say or ask").fill("Why?")
+    page.route("**/dashboard/chat", lambda route: route.fulfill(status=502, content_type="text/plain", body="gone"))
+    page.get_by_role("button", name="Send", exact=True).last.click()
+    expect(page.locator("#said").get_by_role("alert")).to_contain_text("No answer in time")
+    expect(page.get_by_label("Say or ask")).to_have_value("Why?")
+
+
+def test_an_address_with_ends_of_lines_is_no_fault(expiring: Any) -> None:
+    url, _, (_, token), _ = expiring
+    told = {"key": token, "to": "memories?q=a+b%20c\r\nSet-Cookie: x=1"}
+    for headers, name in (({"HX-Request": "true"}, "hx-redirect"), ({}, "location")):
+        answer = httpx.post(f"{url}/dashboard/sign-in", data=told, headers=headers)
+        assert answer.status_code in (204, 303)
+        assert answer.headers[name] == "/dashboard/memories?q=a+b%20c%0D%0ASet-Cookie:%20x=1"

@@ -162,7 +162,7 @@ def test_what_cannot_be_kept_is_refused_whole(hashed: Memory) -> None:
 
 def test_what_has_no_order_passes_no_comparison(hashed: Memory) -> None:
     store = LaminaStore(hashed, agent_id="order")
-    values = [1, 2.5, "3", "abc", "2026-06-01", None, [1], {"a": 1}]
+    values = [1, 2.5, "3", "abc", "2026-06-01", None, [1], {"a": 1}, -(10**400)]
     for n, value in enumerate(values):
         store.put(("v",), str(n), {"x": value})
     found = {
@@ -174,6 +174,31 @@ def test_what_has_no_order_passes_no_comparison(hashed: Memory) -> None:
         }.items()
     }
     assert found == {"more than 2": ["1", "2"], "after May": ["4"], "at least None": []}
+
+
+@pytest.mark.parametrize("place", ["hashed", "remote"])
+def test_a_get_reads_its_item_alone_and_a_search_its_namespace(
+    place: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory: Memory | Client = request.getfixturevalue(place)
+    store, read = LaminaStore(memory, agent_id=f"narrow-{place}"), []
+    for space in (("v",), ("v", "w"), ("vw",)):
+        for key in ("k", "l", "ü" * 1000):
+            store.put(space, key, {"text": f"{space}, {key}"[:40]})
+    get_all = memory.get_all
+
+    def noted(**asked: Any) -> Any:
+        found = get_all(**asked)
+        read.append(len(found["results"]))
+        return found
+
+    monkeypatch.setattr(memory, "get_all", noted)
+    for key in ("k", "ü" * 1000, "none"):
+        assert (store.get(("v",), key) is None) == (key == "none")
+    assert read == [1, 1, 0]
+    read.clear()
+    assert len(store.search(("v",))) == 6 and len(store.search(("vw",))) == 3 and len(store.search(())) == 9
+    assert read == [6, 3, 9]
 
 
 # -- whose it is --------------------------------------------------------------------------------------

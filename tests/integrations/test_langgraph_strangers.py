@@ -19,6 +19,7 @@ from lamina.server.app import create_app
 from lamina.server.service import Service
 from server.live_server import serving
 
+NO_RUN = ["", ":", ":.", ":..", ":v.", ":.v", ":%FF", ":a b", ":%76", ":é", ":%ed%A0%80", ":v%2e", ":" + "v" * 300]
 NOW = datetime(2026, 11, 23, tzinfo=UTC).isoformat()
 GOOD: dict[str, Any] = {"key": "z", "value": '{"text": "I swim."}', "indexed": True, "updated": NOW}
 BAD: list[Any] = [
@@ -37,6 +38,7 @@ BAD: list[Any] = [
     GOOD | {"value": "null"},
     GOOD | {"value": "[" * 20_000},
     GOOD | {"value": '{"n": ' + "9" * 5000 + "}"},
+    *[GOOD | {"value": f'{{"n": [{number}]}}'} for number in ("NaN", "Infinity", "-Infinity", "1e999", "-1e999")],
     GOOD | {"indexed": "yes"},
     GOOD | {"updated": "soon"},
     GOOD | {"updated": 1},
@@ -69,6 +71,26 @@ def test_what_only_looks_like_an_item_disturbs_no_other(place: str, request: pyt
 def test_it_is_no_item(kept: Any) -> None:
     row = {"id": "1", "run_id": "langgraph:v", "created_at": NOW, "metadata": {items.MARK: kept}}
     assert items.entry(row) is None and items.entry(row | {"metadata": {items.MARK: GOOD}}) is not None
+
+
+@pytest.mark.parametrize("end", NO_RUN)
+def test_a_run_that_no_put_writes_holds_no_items(end: str) -> None:
+    row = {"id": "1", "run_id": f"langgraph{end}", "created_at": NOW, "metadata": {items.MARK: GOOD}}
+    assert items.entry(row) is None
+
+
+@pytest.mark.parametrize("place", ["hashed", "remote"])
+def test_items_in_runs_that_no_put_writes_are_left_out(place: str, request: pytest.FixtureRequest) -> None:
+    memory: Memory | Client = request.getfixturevalue(place)
+    agent = f"runs-{place}"
+    for end in NO_RUN[:7]:
+        memory.add("I row.", agent_id=agent, run_id=f"langgraph{end}", metadata={items.MARK: GOOD}, infer=False)
+    memory.add("I sail.", agent_id=agent, run_id="langgraph:v.a%20b", metadata={items.MARK: GOOD}, infer=False)
+    for store, there in ((LaminaStore(memory, agent_id=agent), [("v", "a b")]),
+                         (LaminaStore(memory, agent_id=agent, user_at=1), [])):  # fmt: skip
+        assert store.list_namespaces() == there
+        assert [one.namespace for one in store.search(())] == there
+        assert [one.namespace for one in store.search((), query="row")] == there
 
 
 @pytest.fixture(scope="module")

@@ -7,14 +7,24 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 from live_server import serving
 
 from lamina import Memory
 from lamina.client import Client
-from lamina.errors import Conflict, InvalidInput, LaminaError, NotFound, NotPermitted, RateLimited, StoreUnavailable
+from lamina.errors import (
+    Busy,
+    Conflict,
+    InvalidInput,
+    LaminaError,
+    LLMUnavailable,
+    NotFound,
+    NotPermitted,
+    RateLimited,
+    StoreUnavailable,
+)
 from lamina.server.app import create_app
 from lamina.server.service import Service
 
@@ -90,6 +100,29 @@ def test_what_cannot_be_sent_is_said_before_it_is_sent(client: Client) -> None:
         client.get_all(filters={"user_id": "ada", "project": object()})
     with pytest.raises(InvalidInput, match="time"):
         client.add("x", user_id="ada", timestamp=float("inf"))
+
+
+NO_LIST: list[dict[str, Any]] = [
+    {"user_id": "\ud800"},
+    {"user_id": "ada", "project": "\ud800"},
+    {"user_id": "ada", "project": {"in": ["x"] * 20_000}},
+]
+
+
+@pytest.mark.parametrize("filters", NO_LIST, ids=["an owner", "a value", "many values"])
+def test_a_list_that_no_address_can_ask_for_is_refused_as_by_a_memory(client: Client, filters: dict[str, Any]) -> None:
+    with Memory(":memory:") as memory:
+        for one in (client, memory):
+            with pytest.raises(InvalidInput):
+                one.get_all(filters=filters)
+
+
+def test_a_list_just_short_enough_for_an_address_is_answered_or_refused(client: Client) -> None:
+    for length in (50, 2_000, 30_000, 64_000, 65_300, 66_000):
+        try:
+            assert client.get_all(filters={"user_id": "nobody", "project": "x" * length})["results"] == []
+        except InvalidInput:
+            assert length > 2_000
 
 
 def test_the_calls_of_the_kernel(client: Client) -> None:
@@ -198,11 +231,18 @@ def test_an_add_without_an_answer_is_sent_again_under_its_key(flaky: str) -> Non
 
 
 def test_what_would_happen_twice_is_sent_once(flaky: str) -> None:
-    for refusal, error in ((503, LaminaError), (0, StoreUnavailable), (429, RateLimited)):
+    for refusal, error in ((503, Busy), (0, StoreUnavailable), (429, RateLimited)):
         _Flaky.refusals[:] = [refusal]
         with Client(flaky) as client, pytest.raises(error):
             client.update("some-id", "x")
     assert len(_Flaky.keys) == 3
+
+
+def test_a_busy_service_is_a_model_that_does_not_answer(flaky: str) -> None:
+    _Flaky.refusals[:] = [503, 503]
+    with Client(flaky, tries=2) as client, pytest.raises(LLMUnavailable, match="busy") as refused:
+        client.add("x", user_id="ada")
+    assert (type(refused.value), refused.value.code, len(_Flaky.keys)) == (Busy, "BUSY", 2)
 
 
 def test_an_answer_that_is_no_json_is_no_service(flaky: str) -> None:

@@ -19,7 +19,11 @@ NOWHERE = "http://127.0.0.1:1"
 
 
 @pytest.mark.parametrize(
-    "url", ["", "127.0.0.1:8321", "ftp://x", "http://", "http://[::1", "http://x:99999", "http://x:a", "http://a b/"]
+    "url",
+    [
+        *("", "127.0.0.1:8321", "ftp://x", "http://", "http://[::1", "http://x:99999", "http://x:a", "http://a b/"),
+        *("http://\ud800", "http://x/\ud800", "http://a\x01b", "http://[v1.a]", f"http://{'a' * 70_000}"),
+    ],
 )
 def test_an_address_that_is_none_is_refused_at_once(url: str) -> None:
     for kind in (Client, AsyncClient):

@@ -94,6 +94,36 @@ def test_threads_are_started_as_they_are_needed_and_then_stay() -> None:
     asyncio.run(run())
 
 
+def test_work_after_a_close_is_done_while_older_work_hangs() -> None:
+    async def run() -> None:
+        places, go = Places(4), threading.Event()
+        hanging = [asyncio.create_task(places.run(go.wait)) for _ in range(2)]
+        await asyncio.sleep(0)
+        places.close()
+        for _ in range(3):
+            assert await asyncio.wait_for(places.run(lambda: 7), 20) == 7
+        go.set()
+        assert await asyncio.gather(*hanging) == [True, True] and places.taken == 0
+
+    asyncio.run(run())
+
+
+def test_a_thread_that_cannot_be_started_takes_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def run() -> None:
+        places = Places(1)
+        with monkeypatch.context() as none_left:
+            none_left.setattr(threading.Thread, "start", full)
+            for _ in range(2):
+                with pytest.raises(Busy, match="can't start new thread"):
+                    await places.run(lambda: 7)
+        assert places.taken == 0 and await places.run(lambda: 7) == 7
+
+    asyncio.run(run())
+
+
 def test_the_context_of_who_asks_goes_along() -> None:
     async def run() -> float:
         with within(1000):

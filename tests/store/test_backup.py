@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import random
+import re
 import shutil
 import signal
 import sqlite3
@@ -262,8 +264,9 @@ def test_stores_that_share_a_folder_keep_their_own(place: str, tmp_path: Path) -
             with store.transaction() as tx:
                 tx.forget([gone.id])
     made = {path: [create(path, folder, keep=1) for _ in range(2)] for path in (place, other, fresh)}
-    assert backups.backups(folder) == sorted(last.folder for _, last in made.values())
-    assert all(last.removed == (first.folder,) for first, last in made.values())
+    stay = [*(last.folder for _, last in made.values()), made[fresh][0].folder]
+    assert backups.backups(folder) == sorted(stay), "whose that of an empty store is cannot be told"
+    assert all(last.removed == (first.folder,) for first, last in [made[place], made[other]])
     mine, theirs, nobodys = (made[path][1] for path in (place, other, fresh))
     assert nobodys.store is None and nobodys.journal is None and backups.manifest(nobodys.folder)["store"] is None
     assert mine.journal != theirs.journal and set(folder.glob("*.jsonl")) == {mine.journal, theirs.journal}
@@ -319,7 +322,8 @@ def test_on_the_command_line(tmp_path: Path) -> None:
     assert "--forgotten" in refused["error"]["message"]
     assert run("restore", str(moved), str(tmp_path / "y.db"), "--as-it-was")["versions"] == 4
     assert run("restore", str(moved), str(tmp_path / "z.db"), "--forgotten", str(live))["versions"] == 3
-    assert run("journal", str(folder), "--db", str(live)) == {"journal": made["journal"], "new": 1}
+    assert run("journal", str(folder), "--db", str(live)) == {
+        "journal": made["journal"], "store": made["store"], "new": 1}  # fmt: skip
     live.unlink()
     assert run("restore", made["backup"], str(live))["forgotten"] == [secret.id]
     (Path(made["backup"]) / "memory.db").write_bytes(b"")
@@ -356,7 +360,7 @@ def test_a_journal_that_is_none_opens_no_way_back(tmp_path: Path) -> None:
     beside.unlink()
     for wrong in (other, Path(foreign)):
         refused = run("restore", str(backup), str(tmp_path / "r.db"), "--forgotten", str(wrong), code=1)
-        assert "another store" in refused["error"]["message"]
+        assert "another store" in refused["error"]["message"] and "Move it away" not in refused["error"]["message"]
     assert traces(tmp_path, "a secret") == [f"memory.db: {'a secret'!r}"] * 2, "in the two backups alone"
     assert run("restore", str(backup), str(tmp_path / "r.db"), "--forgotten", str(live))["forgotten"] == [secret.id]
     assert traces(tmp_path, "a secret") == [f"memory.db: {'a secret'!r}"] * 2
@@ -367,6 +371,79 @@ def test_a_store_that_is_empty_is_backed_up_and_restored(tmp_path: Path) -> None
     SqliteStore(tmp_path / "m.db").close()
     made = run("create", str(tmp_path / "backups"), "--db", str(tmp_path / "m.db"), "--keep", "1")
     assert (made["store"], made["journal"]) == (None, None)
-    assert run("journal", str(tmp_path / "backups"), "--db", str(tmp_path / "m.db")) == {"journal": None, "new": 0}
+    assert run("journal", str(tmp_path / "backups"), "--db", str(tmp_path / "m.db")) == {
+        "journal": None, "store": None, "new": 0}  # fmt: skip
     assert run("verify", made["backup"])["whole"] is True
     assert run("restore", made["backup"], str(tmp_path / "r.db"))["versions"] == 0
+
+
+def test_two_empty_stores_remove_nothing_of_each_other(tmp_path: Path) -> None:
+    made = []
+    for name in ("a", "b"):
+        SqliteStore(tmp_path / f"{name}.db").close()
+        made.append(create(str(tmp_path / f"{name}.db"), tmp_path / "backups", keep=1))
+    assert [done.removed for done in made] == [(), ()] and all(done.folder.exists() for done in made)
+
+
+def test_a_journal_that_was_cut_brings_nothing_back(tmp_path: Path) -> None:
+    """Also at the end of a line, where all that is left can be read."""
+    live, weekly = tmp_path / "m.db", tmp_path / "weekly"
+    with SqliteStore(live) as store:
+        insert(store, first := cube("goes first"), second := cube("goes second"), cube("stays"))
+        made = run("create", str(tmp_path / "backups"), "--db", str(live))
+        for number, one in enumerate((first, second)):
+            with store.transaction() as tx:
+                tx.forget([one.id])
+            if not number:
+                older = run("journal", str(weekly), "--db", str(live))["journal"]
+    journal = Path(run("journal", str(tmp_path / "backups"), "--db", str(live))["journal"])
+    whole = journal.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    restore_to = ["restore", made["backup"], str(tmp_path / "r.db")]
+    for left in (b"".join(lines[:1]), b"".join(lines[:2]), b"".join(lines[:3]), whole[:-1], whole[:-200]):
+        journal.write_bytes(left)
+        told = run("verify", made["backup"], code=1)
+        assert not told["whole"] and "end of this journal is missing" in told["problems"][0]
+        for more in ([], ["--forgotten", str(journal)]):
+            message = run(*restore_to, *more, code=1)["error"]["message"]
+            assert "lamina backup journal" in message and "--forgotten" in message
+        assert not (tmp_path / "r.db").exists()
+    journal.write_bytes(b"".join(lines[:3]))  # what is left of it counts, where another log is named
+    assert set(run(*restore_to, "--forgotten", older)["forgotten"]) == {first.id, second.id}
+    assert run("journal", str(tmp_path / "backups"), "--db", str(live))["new"] == 0
+    assert journal.read_bytes() == whole and run("verify", made["backup"])["whole"] is True
+
+
+def test_in_a_folder_of_several_stores_the_right_one_is_restored(tmp_path: Path) -> None:
+    """What the page about backups says is done as it stands there."""
+    folder, made = tmp_path / "backups", []
+    for name in ("mine", "mine", "theirs", "empty"):
+        with SqliteStore(tmp_path / f"{name}.db") as store:
+            if name != "empty":
+                insert(store, cube(f"of {name}"))
+        made.append(run("create", str(folder), "--db", str(tmp_path / f"{name}.db")))
+    mine, theirs, empty = made[1:]
+    name = mine["store"]
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "backup.md").read_text()
+    _, block = re.findall(r"^```bash\n(.*?)^```", page, re.M | re.S)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "BACKUPS": str(folder), "LAMINA_DATABASE": str(tmp_path / "new.db")}
+    refused = subprocess.run(["bash", "-c", block], env=environment, capture_output=True, text=True)
+    assert refused.stderr.count("8 or more") == 2 and not (tmp_path / "new.db").exists(), refused.stderr
+    noted_down = f"STORE={name[:16]}\n{block.partition(chr(10))[2]}"
+    done = subprocess.run(["bash", "-ec", noted_down], env=environment, capture_output=True, text=True)
+    assert mine["backup"] in done.stdout, done.stderr
+    with SqliteStore(tmp_path / "new.db") as store:
+        assert [event.action for event in store.events()] == ["add", "add"]
+    target = tmp_path / "r.db"
+    for wrong in (theirs, empty):
+        for command in (["verify", wrong["backup"]], ["restore", wrong["backup"], str(target), "--as-it-was"]):
+            assert f"not of {name[:16]}" in run(*command, "--store", name, code=1)["error"]["message"]
+    for bad in ("", name[:7], name[:8] + "*", f"{name}0", "z" * 8):
+        assert "8 or more" in run("verify", mine["backup"], "--store", bad, code=1)["error"]["message"]
+    assert not target.exists()
+    assert run("verify", mine["backup"], "--store", name[:8])["store"] == name
+    assert run("restore", mine["backup"], str(target), "--store", name.upper())["versions"] == 2
+    live = ["--db", str(tmp_path / "mine.db")]
+    for command in (["create", str(folder), *live], ["journal", str(folder), *live], ["verify", mine["backup"]]):
+        assert name in CliRunner().invoke(app, ["backup", *command]).stdout

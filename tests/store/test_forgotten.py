@@ -41,7 +41,7 @@ def test_the_journal_is_true_across_restores(tmp_path: Path) -> None:
         first = create(str(live), folder)
         forget(store, "a", "summary")
     journal = first.journal
-    assert journal and forgotten.keep(str(live), folder) == forgotten.Kept(journal, 2)
+    assert journal and forgotten.keep(str(live), folder) == forgotten.Kept(journal, first.store, 2)
     os.utime(journal, (0, 0))
     assert forgotten.keep(str(live), folder).new == 0
     assert journal.stat().st_mtime > 0, "its age says when it was last looked"
@@ -51,7 +51,9 @@ def test_the_journal_is_true_across_restores(tmp_path: Path) -> None:
         insert(store, cube("summary 3", id="summary"))  # made anew after the restore
         second = create(str(live), folder)
         forget(store, "b")
-    assert forgotten.keep(str(live), folder) == forgotten.Kept(journal, 1), "a restored store is the same store"
+    assert forgotten.keep(str(live), folder) == forgotten.Kept(journal, first.store, 1), (
+        "a restored store is the same store"
+    )
     for made, goes, stays in ((second, {"b"}, {"summary"}), (first, {"a", "b", "summary"}, set())):
         target = tmp_path / f"{made.folder.name}.db"
         restored = restore(made.folder, str(target), noted(made))
@@ -70,20 +72,42 @@ def fill(place: str, number: int = 5) -> str:
         return next(iter(store.events(limit=1))).hash
 
 
-def test_a_line_that_a_crash_cut_off_is_written_again(tmp_path: Path) -> None:
+def test_a_journal_that_was_cut_is_refused_until_it_is_mended(tmp_path: Path) -> None:
+    """Anywhere: in a line, at the end of any line, also where an earlier run ended."""
     live, name = str(tmp_path / "m.db"), fill(str(tmp_path / "m.db"))
     kept = forgotten.keep(live, tmp_path)
-    assert kept.new == 5 and kept.journal == forgotten.journal_of(tmp_path, name)
+    assert kept == forgotten.Kept(forgotten.journal_of(tmp_path, name), name, 5) and kept.journal
+    with SqliteStore(live) as store:
+        insert(store, cube("late", id="late"))
+        with store.transaction() as tx:
+            tx.forget(["late"])
+        *_, end = store.events()
+    assert forgotten.keep(live, tmp_path).new == 1
     whole = kept.journal.read_bytes()
-    header, *lines = whole.splitlines(keepends=True)
-    assert json.loads(header) == {"lamina.forgotten": 1, "store": name} and len(lines) == 5
-    for cut in (1, 30, 200, len(whole) - len(header)):
-        kept.journal.write_bytes(whole[:-cut])
-        forgotten.read(str(kept.journal), name)
+    header, *lines, last = whole.splitlines(keepends=True)
+    assert json.loads(header) == {"lamina.forgotten": 1, "store": name} and len(lines) == 6
+    assert json.loads(last) == {"read_to": {"seq": end.seq, "hash": end.hash}, "requests": 6}
+    expected = forgotten.read(live, name)
+    assert forgotten.read(str(kept.journal), name) == expected
+    for left in range(len(header), len(whole)):
+        kept.journal.write_bytes(whole[:left])
+        with pytest.raises(InvalidInput, match=r"end of this journal is missing.* lamina backup journal"):
+            forgotten.read(str(kept.journal), name)
+        there = whole[:left].count(b"\n") - 1
+        assert forgotten.read(str(kept.journal), name, cut=True) == expected[:there]
+        if left % 9 == 0 or whole[:left].endswith(b"\n"):
+            assert forgotten.keep(live, tmp_path).new == 6 - there
+            assert kept.journal.read_bytes() == whole
+    lost = [header, *lines[:3], *lines[4:], last]
+    for wrong in (lost, [header, *lines, last, lines[0]], [header, *lines, last, b"{"], [header, last]):
+        kept.journal.write_bytes(b"".join(wrong))
+        with pytest.raises(InvalidInput, match="end of this journal is missing"):
+            forgotten.read(str(kept.journal), name)
         forgotten.keep(live, tmp_path)
-        assert kept.journal.read_bytes() == whole
-    for wrong in ('{"seq": 1}', "[]", "nothing", '{"action": "forget", "cube": 1}', '{"lamina.audit": 1, "rows": 0}'):
-        kept.journal.write_bytes(header + wrong.encode() + b"\n")
+        assert set(forgotten.read(str(kept.journal), name)) == set(expected)
+    for word in ('{"seq": 1}', "[]", "{}", "nothing", '{"action": "forget", "cube": 1}', '{"lamina.audit": 1}',
+                 '{"read_to": 7, "requests": 0}'):  # fmt: skip
+        kept.journal.write_bytes(header + word.encode() + b"\n" + last)
         with pytest.raises(InvalidInput, match="line 2"):
             forgotten.read(str(kept.journal), name)
 
@@ -99,38 +123,56 @@ forgotten.keep(sys.argv[1], Path(sys.argv[2]))
 """
 
 
-def test_killed_while_it_is_written_the_journal_is_whole_or_a_true_beginning(tmp_path: Path) -> None:
-    """Of a new one nothing is there, of one that is added to, all that was there; the next run has everything."""
+def test_killed_while_it_is_written_the_journal_is_the_one_before(tmp_path: Path) -> None:
+    """Absent, or that of the run before, whole or cut as that was; the next run has everything."""
     live, folder = str(tmp_path / "m.db"), tmp_path / "backups"
-    name = fill(live, 300)
-    journal, expected = forgotten.journal_of(folder, name), forgotten.read(live, name)
+    name = fill(live, 100)
+    journal = forgotten.journal_of(folder, name)
     command = [sys.executable, "-c", _KEEPER, live, str(folder)]
     forgotten.keep(live, folder)
+    early = journal.read_bytes()
+    fill(live, 200)
+    expected = forgotten.read(live, name)
+    forgotten.keep(live, folder)
     whole = journal.read_bytes()
-    assert len(whole) > 42_000
+    assert len(expected) == 300 and len(whole) > 42_000
     with SqliteStore(live):  # its shared memory is there, and is not what grows too large
-        for number, old in enumerate((b"", whole[: len(whole) // 3]) * 3):
+        for number, old in enumerate((b"", early, whole[: len(whole) // 3]) * 2):
             journal.write_bytes(old) if old else journal.unlink(missing_ok=True)
             at = 16_000 + 4_999 * number
             child = subprocess.run([*command, str(at)], capture_output=True)
             assert child.returncode == -signal.SIGXFSZ, child.stderr
-            assert journal.exists() == bool(old)
-            assert not old or journal.stat().st_size == at
-            if old:
-                assert forgotten.read(str(journal), name) == expected[: journal.read_bytes().count(b"\n") - 1]
+            assert (journal.read_bytes() if journal.exists() else b"") == old
+            if old == early:
+                assert forgotten.read(str(journal), name) == expected[:100]
             forgotten.keep(live, folder)
             assert journal.read_bytes() == whole
         for delay in (0, 0.002, 0.004, 0.008):
-            journal.unlink()
-            killed = subprocess.Popen([*command, "-1"], stdout=subprocess.PIPE)
-            assert killed.stdout is not None
-            killed.stdout.readline()
-            time.sleep(delay)
-            killed.kill()
-            killed.wait()
-            assert not journal.exists() or forgotten.read(str(journal), name) == expected
-            forgotten.keep(live, folder)
-            assert journal.read_bytes() == whole
+            for old in (b"", early):
+                journal.write_bytes(old) if old else journal.unlink()
+                killed = subprocess.Popen([*command, "-1"], stdout=subprocess.PIPE)
+                assert killed.stdout is not None
+                killed.stdout.readline()
+                time.sleep(delay)
+                killed.kill()
+                killed.wait()
+                assert (journal.read_bytes() if journal.exists() else b"") in (old, whole)
+                forgotten.keep(live, folder)
+                assert journal.read_bytes() == whole
+    assert {path.name for path in folder.iterdir()} == {journal.name}
+
+
+def test_a_full_disk_leaves_the_journal_of_the_run_before(tmp_path: Path) -> None:
+    live, folder = str(tmp_path / "m.db"), tmp_path / "backups"
+    name = fill(live)
+    journal = forgotten.journal_of(folder, name)
+    forgotten.keep(live, folder)
+    before = journal.read_bytes()
+    fill(live, 200)
+    code = _KEEPER.replace("SIG_DFL", "SIG_IGN")
+    with SqliteStore(live):
+        child = subprocess.run([sys.executable, "-c", code, live, str(folder), "9000"], capture_output=True, text=True)
+    assert "StoreUnavailable" in child.stderr and journal.read_bytes() == before
     assert {path.name for path in folder.iterdir()} == {journal.name}
 
 
@@ -141,6 +183,18 @@ def test_several_may_begin_the_journal_at_once(tmp_path: Path) -> None:
         kept = list(threads.map(lambda _: forgotten.keep(live, folder), range(8)))
     assert sorted(one.new for one in kept) == [0] * 7 + [50]
     assert forgotten.read(str(kept[0].journal), name) == forgotten.read(live, name)
+    assert {path.name for path in folder.iterdir()} == {forgotten.journal_of(folder, name).name}
+
+
+def test_several_may_renew_the_journal_while_it_grows(tmp_path: Path) -> None:
+    live, folder = str(tmp_path / "m.db"), tmp_path / "backups"
+    name = fill(live)
+    with ThreadPoolExecutor(4) as threads:
+        kept = [threads.submit(forgotten.keep, live, folder) for _ in range(30) if fill(live, 2)]
+    assert sum(one.result().new for one in kept) == 65
+    forgotten.keep(live, folder)
+    found = forgotten.read(str(forgotten.journal_of(folder, name)), name)
+    assert sorted(found, key=lambda one: one.seq) == forgotten.read(live, name)
     assert {path.name for path in folder.iterdir()} == {forgotten.journal_of(folder, name).name}
 
 
@@ -173,8 +227,9 @@ def test_what_is_not_of_this_store_is_no_newer_log(place: str, tmp_path: Path) -
     with SqliteStore(tmp_path / "other.db") as store:
         audit.export(store, tmp_path / "audit.jsonl")
     for wrong in (foreign, tmp_path / "other.db", tmp_path / "audit.jsonl"):
-        with pytest.raises(InvalidInput, match="is of another store"):
+        with pytest.raises(InvalidInput, match="is of another store") as refused:
             forgotten.read(str(wrong), name)
+        assert "Move it away" not in str(refused.value), "it is another's, and in its place"
     with pytest.raises(InvalidInput, match="is of another store"):
         forgotten.read(place, other)
     with SqliteStore(tmp_path / "empty.db") as store:
@@ -186,7 +241,7 @@ def test_what_is_not_of_this_store_is_no_newer_log(place: str, tmp_path: Path) -
         with pytest.raises(InvalidInput, match=r"does not say of which store.* lamina backup journal"):
             forgotten.read(str(tmp_path / silent), name)
     mine.write_bytes(foreign.read_bytes())  # one that was renamed is not written to, nor an empty one
-    with pytest.raises(InvalidInput, match="is of another store"):
+    with pytest.raises(InvalidInput, match=r"is of another store.* Move it away"):
         forgotten.keep(place, tmp_path)
     assert mine.read_bytes() == foreign.read_bytes()
     mine.write_bytes(b"")
@@ -203,7 +258,7 @@ def test_what_is_no_store_leaves_nothing_behind(tmp_path: Path) -> None:
         with pytest.raises(error):
             forgotten.keep(str(tmp_path / name), tmp_path / "backups")
     with SqliteStore(tmp_path / "empty.db"):
-        assert forgotten.keep(str(tmp_path / "empty.db"), tmp_path / "backups") == forgotten.Kept(None, 0)
+        assert forgotten.keep(str(tmp_path / "empty.db"), tmp_path / "backups") == forgotten.Kept(None, None, 0)
     assert not (tmp_path / "backups").exists()
     fill(str(tmp_path / "m.db"))
     (tmp_path / "backups").touch()

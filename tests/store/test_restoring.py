@@ -89,7 +89,7 @@ def test_what_was_forgotten_since_is_nowhere_in_the_bytes(place: str, tmp_path: 
         done = create(place, folder := tmp_path / "backups")
         with store.transaction() as tx:
             assert set(tx.forget([secret.id])) == {secret.id, cache.id}
-    assert forgotten.keep(place, folder) == forgotten.Kept(done.journal, 2) and done.journal
+    assert forgotten.keep(place, folder) == forgotten.Kept(done.journal, done.store, 2) and done.journal
     if not place.startswith("postgresql"):
         shutil.rmtree(Path(place).parent)
     needles = [*words, vector.tobytes(), raw]

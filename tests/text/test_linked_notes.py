@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from lamina.settings import Settings
 from lamina.store.base import Write
 from lamina.store.index import IndexCache
 from lamina.store.sqlite import SqliteStore
+from lamina.text import removal
 from lamina.text.base import Pipeline, Turn
 from lamina.text.extraction import RulesExtractor
 from lamina.text.ingestion import Batch, Ingestion
@@ -476,3 +479,52 @@ def test_neighbours_keep_a_note_when_a_turn_goes(tmp_path: Path, how: str) -> No
         assert {note.header.provenance.sources[0].id for note in notes} == {turn.id for turn in left}
         assert len(left) == (3 if how == "update" else 2)
         assert not any("qanary" in str(note).lower() for note in notes)
+
+
+class Interrupted(WordVectors):
+    """Something else happens while it is asked for the third time: labels, one note, another."""
+
+    def __init__(self, meanwhile: Callable[[], object]) -> None:
+        super().__init__()
+        self.meanwhile, self.asked = meanwhile, 0
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        self.asked += 1
+        if self.asked == 3:
+            thread = threading.Thread(target=self.meanwhile, daemon=True)
+            thread.start()
+            thread.join(10)
+            assert not thread.is_alive(), "the store is locked while a model is asked"
+        return super().encode(texts)
+
+
+def _correct(other: SqliteStore, turns: Sequence[MemCube]) -> None:
+    removal.correct(other, ENCODER, turns[0], replace(turns[0].header, version=2), "I bought a boat in Bergen.")
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "written", "then"),
+    [
+        (lambda other, turns: other.query(ME), 2, 0),
+        (lambda other, turns: NoteBook(other, ENCODER).consolidate(ME), 0, 0),
+        (lambda other, turns: removal.delete(other, turns[0], datetime.now(UTC)), 0, 1),
+        (lambda other, turns: removal.forget(other, ENCODER, [turns[0].id], reason="asked"), 0, 1),
+        (_correct, 0, 2),
+    ],
+    ids=["nothing", "written", "deleted", "forgotten", "corrected"],
+)
+def test_consolidate_asks_before_it_locks_and_leaves_what_changed_meanwhile(
+    tmp_path: Path, meanwhile: Callable[[SqliteStore, Sequence[MemCube]], object], written: int, then: int
+) -> None:
+    with SqliteStore(tmp_path / "n.db", durable=False) as store, SqliteStore(tmp_path / "n.db", durable=False) as other:
+        say(pipeline(store)[0], ["I bought a canoe in Oslo.", "The canoe leaks badly."])
+        turns = store.query(ME, {"semantic_type": "turn"}, newest_first=False).cubes
+        with store.transaction() as tx:
+            tx.forget([cube.id for cube in store.query(ME, {"semantic_type": "note"}).cubes])
+        connector = AMem(Tools(store, Interrupted(lambda: meanwhile(other, turns)), IndexCache()))
+        assert connector.consolidate(ME) == written
+        assert connector.consolidate(ME) == then
+        open_turns = {cube.id for cube in store.query(ME, {"semantic_type": "turn"}).cubes}
+        notes = store.query(ME, {"semantic_type": "note"}).cubes
+        assert sorted(note.header.provenance.sources[0].id for note in notes) == sorted(open_turns)
+        assert all(id in open_turns for note in notes for id, _ in note.header.lineage.derived_from)

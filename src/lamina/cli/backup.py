@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 _DATABASE = ("db", "json")
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the backups are; made when missing.")]
 One = Annotated[Path, typer.Argument(metavar="BACKUP", help="One of them: FOLDER/2026-06-12T030000.417Z.")]
+Whose = Annotated[
+    str | None,
+    typer.Option("--store", metavar="HASH", help="Refuse a backup of another store; 8 or more characters will do."),
+]
 
 
 @command(_DATABASE)
@@ -31,7 +35,8 @@ def create(
     made = make(_place(session), folder, keep=keep)
     result = {"backup": str(made.folder), "store": made.store, "rows": made.rows, "bytes": made.bytes}
     result |= {"log_head": made.log_head, "journal": str(made.journal) if made.journal else None}
-    told = f"{made.folder}: {made.rows['cubes']} versions, {made.bytes:,} bytes, proved. Log: {made.log_head}"
+    told = f"{made.folder}: {made.rows['cubes']} versions, {made.bytes:,} bytes, proved. Log: {made.log_head}."
+    told = f"{told} {_named(made.store)}"
     removed = [str(path) for path in made.removed]
     output.emit(session.json, {**result, "removed": removed}, lambda screen: screen.print(told, soft_wrap=True))
 
@@ -42,27 +47,26 @@ def journal(session: Session, folder: Folder) -> None:
     from lamina.store.forgotten import keep
 
     done = keep(_place(session), folder)
-    result = {"journal": str(done.journal) if done.journal else None, "new": done.new}
-    told = (
-        f"{done.new} new in {done.journal}" if done.journal else "Nothing was ever written to this store: no journal."
-    )
+    result = {"journal": str(done.journal) if done.journal else None, "store": done.store, "new": done.new}
+    told = f"{done.new} new in {done.journal}. {_named(done.store)}" if done.journal else _named(None)
     output.emit(session.json, result, lambda screen: screen.print(output.styled(told), soft_wrap=True))
 
 
 @command(PLAIN)
-def verify(session: Session, backup: One) -> None:
-    """Prove that a backup is as it was written, and the journal beside it readable; exit 1 and say where if not."""
-    from lamina.store.backup import manifest
+def verify(session: Session, backup: One, store: Whose = None) -> None:
+    """Prove that a backup is as it was written, and the journal beside it whole; exit 1 and say where if not."""
+    from lamina.store.backup import expect, manifest
     from lamina.store.backup import verify as problems_of
 
+    if store is not None:
+        expect(backup, store)
     said, problems = manifest(backup), problems_of(backup)
     beside = _journal(backup, said["store"])
     if beside is not None and not problems:
         problems = _unreadable(beside, said["store"])
     result = {"whole": not problems, "made": said["made"], "store": said["store"], "log_head": said["log"]}
     result |= {"journal": str(beside) if beside else None, "problems": problems}
-    whose = f"of store {said['store'][:16]}" if said["store"] else "of an empty store"
-    lines = problems or [f"{backup} is whole. Made {said['made']}, {whose}; log: {said['log']}"]
+    lines = problems or [f"{backup} is whole. Made {said['made']}; log: {said['log']}. {_named(said['store'])}"]
     if said["store"] and beside is None:
         lines = [*lines, "No journal is beside it: to restore it, name a newer log with --forgotten."]
     output.emit(session.json, result, lambda screen: screen.print(output.styled("\n".join(lines)), soft_wrap=True))
@@ -82,11 +86,15 @@ def restore(
     as_it_was: Annotated[
         bool, typer.Option("--as-it-was", help="Also what was forgotten after the backup was made.")
     ] = False,
+    store: Whose = None,
 ) -> None:
     """Make a store of a backup, without what was forgotten and the keys revoked since; never over another store."""
     from lamina.store.address import is_server, without_password
+    from lamina.store.backup import expect
     from lamina.store.restoring import restore as make
 
+    if store is not None:
+        expect(backup, store)
     if is_server(target):
         from lamina._optional import require
 
@@ -110,13 +118,18 @@ def _requests(backup: Path, newer: list[str]) -> list[Request]:
     if store is None:
         return []
     beside = _journal(backup, store)
-    places = [*([str(beside)] if beside else []), *newer]
-    if not places:
+    if beside is None and not newer:
         raise InvalidInput(
             f"there is no {journal_of(backup.parent, store)}: what was forgotten after the backup was made would come "
             "back. Name a newer log with --forgotten (a journal, an audit export, the old database), or say --as-it-was"
         )
-    return [request for place in places for request in read(place, store)]
+    # Where another newer log was named, what is left of a journal that was cut counts besides.
+    known = read(str(beside), store, cut=bool(newer)) if beside else []
+    return [*known, *(request for place in newer for request in read(place, store))]
+
+
+def _named(store: str | None) -> str:
+    return f"Store: {store}" if store else "Nothing was ever written to this store: it has no name and no journal yet."
 
 
 def _journal(backup: Path, store: str | None) -> Path | None:

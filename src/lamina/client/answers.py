@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 from lamina import errors
+from lamina._optional import require
 from lamina.client.calls import Request
 from lamina.errors import InvalidInput, LaminaError, StoreUnavailable
 
@@ -44,9 +45,10 @@ def connection(url: str, token: str | None, seconds: float, tries: int) -> dict[
     """The arguments of an httpx client. Raises ``InvalidInput``."""
     if not url.startswith(("http://", "https://")):
         raise InvalidInput(f"url={url!r}: must begin with http:// or https://")
+    httpx = require("httpx", "lamina.client")
     try:
-        named = bool(urlsplit(url).hostname) and urlsplit(url).port != 0 and not any(map(str.isspace, url))
-    except ValueError:
+        named = bool(httpx.URL(url).host) and urlsplit(url).port != 0 and not any(map(str.isspace, url))
+    except (ValueError, httpx.InvalidURL):
         named = False
     if not named:
         raise InvalidInput(f"url={url!r}: names no host and port; it looks like http://127.0.0.1:8321")
@@ -65,19 +67,22 @@ def still_open(client: httpx.Client | httpx.AsyncClient) -> None:
         raise StoreUnavailable(f"{_place(client.base_url)}: the client was closed; make another one")
 
 
-def wire(request: Request[Any]) -> dict[str, Any]:
-    """The arguments of ``httpx.Client.request``. Raises ``InvalidInput`` for what cannot be JSON."""
+def built(client: httpx.Client | httpx.AsyncClient, request: Request[Any]) -> httpx.Request:
+    """What is sent. Raises ``InvalidInput`` for what cannot be JSON or part of an address."""
+    httpx = require("httpx", "lamina.client")
     if not all(map(_sendable, request.headers.values())):
         raise InvalidInput("idempotency_key: over HTTP it is text of ASCII letters, digits and signs, and not empty")
     try:
         parameters = {name: _dumped(one) if isinstance(one, Mapping) else one
                       for name, one in request.parameters.items()}  # fmt: skip
-        body = {} if request.body is None else {"content": _dumped(request.body)}
+        content = None if request.body is None else _dumped(request.body)
+        headers = ({} if content is None else {"Content-Type": "application/json"}) | dict(request.headers)
+        return client.build_request(request.method, request.path, params=parameters, content=content, headers=headers)
     except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidInput(f"{request.method} {request.path}: an argument cannot be sent as JSON: {error}") from error
-    headers = {"Content-Type": "application/json"} if body else {}
-    sent = {"method": request.method, "url": request.path, "params": parameters}
-    return sent | body | {"headers": headers | dict(request.headers)}
+        raise InvalidInput(f"{request.method} {request.path}: an argument is no JSON or no Unicode: {error}") from error
+    except httpx.InvalidURL as error:
+        told = f"{request.method} {request.path}: the arguments are no address ({error}): pass fewer or shorter values"
+        raise InvalidInput(told) from error
 
 
 def pause(request: Request[Any], got: httpx.Response | httpx.TransportError, tried: int, tries: int) -> float | None:

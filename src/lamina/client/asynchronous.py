@@ -95,11 +95,11 @@ class AsyncClient:
 
     async def _send(self, request: Request[_R]) -> _R:
         answers.still_open(self._http)
-        tried = 0
+        sent, tried = answers.built(self._http, request), 0
         while True:
             got: httpx.Response | httpx.TransportError
             try:
-                got = await self._http.request(**answers.wire(request))
+                got = await self._http.send(sent)
             except self._httpx.TransportError as error:
                 got = error
             tried += 1

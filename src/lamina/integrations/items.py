@@ -8,6 +8,7 @@ columns would change numbers and refuse some characters). The text of the memory
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -41,10 +42,10 @@ class Entry:
 
 
 def entry(row: Mapping[str, Any]) -> Entry | None:
-    """The item in a memory; ``None`` for any other memory, also one with metadata that only looks like an item's:
-    anybody may write some."""
+    """The item in a memory; ``None`` for any other memory, also one that only looks like an item's, but has metadata or
+    a ``run_id`` that no put writes: anybody may write some."""
     kept, run = (row.get("metadata") or {}).get(MARK), row.get("run_id") or ""
-    if not isinstance(kept, Mapping) or not run.startswith(_RUN):
+    if not isinstance(kept, Mapping) or (namespace := _namespace(run)) is None:
         return None
     key, indexed = kept.get("key"), kept.get("indexed")
     value, updated = _value(kept.get("value")), _time(kept.get("updated"))
@@ -53,7 +54,7 @@ def entry(row: Mapping[str, Any]) -> Entry | None:
     return Entry(
         id=row["id"],
         owner={name: row[name] for name in ("user_id", "agent_id") if row.get(name) is not None},
-        namespace=tuple(unquote(label) for label in run.removeprefix(_RUN).split(".")),
+        namespace=namespace,
         key=key,
         value=value,
         indexed=indexed,
@@ -105,12 +106,26 @@ def checked_key(key: str) -> str:
     return clean_text("key", key, 1000)
 
 
+def _namespace(run: str) -> Namespace | None:
+    labels = tuple(unquote(label) for label in run.removeprefix(_RUN).split("."))
+    try:
+        return labels if run_of(labels) == run else None
+    except InvalidInput:
+        return None
+
+
 def _value(text: object) -> dict[str, Any] | None:
     try:
-        value = json.loads(text) if isinstance(text, str) else None
+        value = json.loads(text, parse_float=_finite, parse_constant=_finite) if isinstance(text, str) else None
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(f"{text} is no number of JSON")
+    return number
 
 
 def _time(text: object) -> datetime | None:

@@ -11,8 +11,7 @@ an item. What is unusual: items belong to an owner as all memories do, and with 
 label of the namespace, so that what is done with all memories of a user is done with the items, too.
 
 Two processes that put a new key at the same moment write two memories; the newer one counts, and the next ``put`` or
-``delete`` takes the other one away. Over HTTP the service lists by owner alone: a ``get`` reads the items of its
-namespace, a search without a query those of the owner.
+``delete`` takes the other one away.
 """
 
 from __future__ import annotations
@@ -82,7 +81,6 @@ class LaminaStore(BaseStore):
         unnamed = [{name: "*"} for name in owner if name not in self._owner]
         self._others = {"NOT": unnamed} if unnamed and user_at is None else {}  # owners are met exactly
         self._user_at, self._fields, self._on_delete = user_at, fields, on_delete
-        self._narrow = not isinstance(memory, Client)  # whether get_all() takes conditions
         self._keyed = isinstance(memory, Client)  # whether its key might add a user to what is written
         self._lock = threading.Lock()
 
@@ -118,8 +116,8 @@ class LaminaStore(BaseStore):
 
     def _find(self, namespace: Namespace, key: str) -> list[Entry]:
         """The memories of one key, newest first: one, but for a race."""
-        where = {f"{items.MARK}.key": items.checked_key(key)} if self._narrow else {}
-        rows = self._entries(namespace, {"run_id": items.run_of(namespace), **where})
+        where = {"run_id": items.run_of(namespace), f"{items.MARK}.key": items.checked_key(key)}
+        rows = self._entries(namespace, where)
         return _newest_first(one for one in rows if one.key == key)
 
     def _search(self, op: SearchOp) -> list[SearchItem]:
@@ -151,7 +149,7 @@ class LaminaStore(BaseStore):
         return sorted(cut)[op.offset : op.offset + op.limit]
 
     def _under(self, prefix: Namespace) -> Iterator[Entry]:
-        found = self._entries(prefix, {**self._others, **items.under(prefix)} if self._narrow else {})
+        found = self._entries(prefix, {**self._others, **items.under(prefix)})
         return (one for one in found if one.namespace[: len(prefix)] == prefix)
 
     def _entries(self, namespace: Namespace, where: Mapping[str, Any]) -> Iterator[Entry]:
@@ -160,7 +158,7 @@ class LaminaStore(BaseStore):
         while True:
             page = self._memory.get_all(filters=filters, top_k=_PAGE, cursor=cursor)
             found = (items.entry(row) for row in page["results"])
-            yield from (one for one in found if one is not None and one.owner == self._owned(one.namespace))
+            yield from (one for one in found if one is not None and self._owns(one))
             if (cursor := page["cursor"]) is None:
                 return
 
@@ -169,6 +167,12 @@ class LaminaStore(BaseStore):
             return self._owner
         user = arguments.identity("user_id", namespace[self._user_at])
         return {**self._owner, "user_id": user} if user else self._owner
+
+    def _owns(self, one: Entry) -> bool:
+        try:
+            return one.owner == self._owned(one.namespace)
+        except InvalidInput:  # a label that names nobody: no put writes it
+            return False
 
     # -- writing ---------------------------------------------------------------------------------
 

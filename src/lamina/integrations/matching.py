@@ -49,7 +49,7 @@ def _order(value: Any, other: Any) -> int | None:
     try:
         one, two = float(value), float(other)
         return (one > two) - (one < two)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         both = isinstance(value, str) and isinstance(other, str)
         return (value > other) - (value < other) if both else None
 

@@ -3,8 +3,8 @@
 Retries follow the server's Retry-After, else exponential back-off with full jitter (Amazon's
 architecture blog, "Exponential Backoff And Jitter", 2015), from a generator that a seed makes
 repeatable. The key is never shown: not in ``repr``, not in an error, even where a server echoes it;
-errors are raised without their cause for that reason. However often it is tried, and however slowly an answer trickles
-in, it ends when whoever asks no longer waits (``llm.patience``).
+errors are raised without their cause for that reason. However often it is tried, and however slowly a server answers,
+it ends when whoever asks no longer waits (``llm.patience``, ``llm.deadline``).
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from lamina._optional import require
 from lamina.errors import InvalidInput, LLMError, LLMUnavailable
+from lamina.llm.deadline import bound
 from lamina.llm.patience import left
-from lamina.llm.trickle import bounding
 
 if TYPE_CHECKING:
     import openai
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 KEYS = ("LAMINA_LLM_API_KEY", "OPENAI_API_KEY")
 _NO_KEY = "none"
-_INSTANT = 0.001  # seconds: what a request gets whose time is up
 LONGEST_WAIT = 60.0  # seconds; a server that asks for more gets an error, not a sleeping caller
 
 _REMEDY = {
@@ -82,9 +81,7 @@ class Endpoint:
                 base_url=self.base_url,
                 timeout=self._timeout,
                 max_retries=0,
-                http_client=module.DefaultHttpxClient(
-                    timeout=self._timeout, event_hooks={"response": [bounding(module)]}
-                ),
+                http_client=module.DefaultHttpxClient(timeout=self._timeout, event_hooks={"request": [bound]}),
             )
         return self._client
 
@@ -96,7 +93,7 @@ class Endpoint:
         client, errors = self.client(), require("openai", "an endpoint")
         for attempt in itertools.count():
             try:
-                return request(client.with_options(timeout=min(self._timeout, max(left(), _INSTANT))))
+                return request(client)
             except (errors.BadRequestError, errors.UnprocessableEntityError):
                 raise
             except errors.OpenAIError as error:

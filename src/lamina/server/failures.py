@@ -84,6 +84,12 @@ def status_of(error: LaminaError) -> int:
     return next((code for kind, code in STATUS if isinstance(error, kind)), 500)
 
 
+def come_again(error: LaminaError) -> dict[str, str]:
+    """The header that says after how many seconds, if that may help."""
+    wait = getattr(error, "retry_after", 1 if status_of(error) == 503 else None)
+    return {} if wait is None else {"Retry-After": str(max(1, round(wait)))}
+
+
 def answer(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
     return JSONResponse(_body(status, code, message), status_code=status, headers=headers)
 
@@ -147,10 +153,7 @@ def install(app: FastAPI) -> None:
         assert isinstance(error, LaminaError)
         status = status_of(error)
         headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
-        wait = getattr(error, "retry_after", 1 if status == 503 else None)
-        if wait is not None:
-            headers["Retry-After"] = str(max(1, round(wait)))
-        return answer(status, error.code, str(error), headers)
+        return answer(status, error.code, str(error), headers | come_again(error))
 
     async def invalid(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)

@@ -215,19 +215,27 @@ class Verbs:
 
         return {"message": (await self._service.asking("change", update))["message"]}
 
-    def delete_memory(self, context: Asked, memory_id: Id) -> Done:
+    async def delete_memory(self, context: Asked, memory_id: Id) -> Done:
         """Take one memory out of use, if it is wrong or no longer wanted. It is not found any more, but can be
         restored, and its history stays. To erase something private, use forget_memory."""
         caller = self._caller(context)
-        self._service.changeable(caller, memory_id)
-        return {"message": self._service.memory(caller).delete(memory_id)["message"]}
 
-    def forget_memory(self, context: Asked, memory_id: Id) -> Forgotten:
+        def delete() -> dict[str, Any]:
+            self._service.changeable(caller, memory_id)
+            return self._service.memory(caller).delete(memory_id)
+
+        return {"message": (await self._service.asking("removal", delete))["message"]}
+
+    async def forget_memory(self, context: Asked, memory_id: Id) -> Forgotten:
         """Erase one memory for good, with the turns it came from and all that was made of it. It cannot be undone:
         use it only when the user asks to forget or erase; otherwise use delete_memory."""
         caller = self._caller(context)
-        self._service.changeable(caller, memory_id, "forget")
-        return {"forgotten": list(self._service.system(caller).forget(memory_id).ids)}
+
+        def forget() -> list[str]:
+            self._service.changeable(caller, memory_id, "forget")
+            return list(self._service.system(caller).forget(memory_id).ids)
+
+        return {"forgotten": await self._service.asking("removal", forget)}
 
     def _caller(self, context: Asked) -> Caller:
         return self._who(context.request_context)

@@ -2,7 +2,8 @@
 
 Ids come from ``X-Request-ID`` or are made, and go back in the answer and into every line. A log line is JSON and never
 holds contents, ids of users or keys' secrets. The path in metrics is the route's pattern, so that ids of memories do
-not become labels. Time is limited until the answer begins: streams go on.
+not become labels. Time is limited until the answer begins: streams go on. Who still waits when the service stops is
+told so.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from lamina.store.acting import on_behalf
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
 _GIVEN = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _MODELS = 0.9  # of the time is the models'; the rest is for keeping and answering what there is without them
+_AGAIN = 5  # seconds after which another process may answer
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 logger = logging.getLogger("lamina.server")
@@ -91,7 +93,15 @@ class Observing:
                 request_id.reset(token)
 
     async def _limited(self, scope: Scope, receive: Receive, send: Send, started: asyncio.Event) -> None:
-        work = asyncio.ensure_future(self._app(scope, receive, send))
+        """A cancelling ends here, said to who waits: it comes from a server that stops, which would log it as a fault
+        of ours. A stream that had begun is cut."""
+        over = False
+
+        async def sending(message: Message) -> None:
+            if not over:
+                await send(message)
+
+        work = asyncio.ensure_future(self._app(scope, receive, sending))
         begun = asyncio.ensure_future(started.wait())
         try:
             await asyncio.wait({work, begun}, timeout=self._seconds, return_when=asyncio.FIRST_COMPLETED)
@@ -103,9 +113,13 @@ class Observing:
                 await work
             message = f"no answer within {self._seconds:g} s; what was asked may still be done"
             await answer(504, "TIMEOUT", message)(scope, receive, send)
-        except asyncio.CancelledError:  # the client left, or the server stops
+        except asyncio.CancelledError:
+            over = True
             work.cancel()
-            raise
+            if not started.is_set():
+                message = "the service stops; what was asked may have been done: look, then ask again"
+                stopping = answer(503, "STOPPING", message, {"Retry-After": str(_AGAIN)})
+                await stopping(scope, receive, send)
         finally:
             begun.cancel()
 

@@ -19,20 +19,12 @@ from contextvars import copy_context
 from types import TracebackType
 from typing import Any, TypeVar
 
-from lamina.errors import InvalidInput, LLMUnavailable
+from lamina.errors import Busy, InvalidInput
 
 T = TypeVar("T")
-SOON = 5.0  # seconds after which it may be worth coming again
 
 
 _Task = tuple[Future[Any], Callable[[], Any]]
-
-
-class Busy(LLMUnavailable):
-    """All places are taken: nothing was done. Come again after ``retry_after`` seconds."""
-
-    code = "BUSY"
-    retry_after = SOON
 
 
 class Places:
@@ -59,15 +51,21 @@ class Places:
         with self._lock:
             if self._taken == self.count:
                 raise Busy(f"all {self.count} requests that may wait for a model do; nothing was done: come again soon")
+            if self._taken >= self._threads:
+                self._start()
             self._taken += 1
-            if self._taken > self._threads:
-                self._threads += 1
-                threading.Thread(target=self._serve, name="lamina-model", daemon=True).start()
-        future: Future[T] = Future()
-        future.set_running_or_notify_cancel()  # it has its thread: no cancelling takes it back
-        context = copy_context()
-        self._tasks.put((future, lambda: context.run(work)))
+            future: Future[T] = Future()
+            future.set_running_or_notify_cancel()  # it has its thread: no cancelling takes it back
+            context = copy_context()
+            self._tasks.put((future, lambda: context.run(work)))
         return await asyncio.wrap_future(future)
+
+    def _start(self) -> None:
+        try:
+            threading.Thread(target=self._serve, args=(self._tasks,), name="lamina-model", daemon=True).start()
+        except RuntimeError as error:  # the system gives no more threads
+            raise Busy(f"{error}; nothing was done: come again soon") from error
+        self._threads += 1
 
     def close(self) -> None:
         """Threads end, each when its work has; nobody waits for that. New work starts new ones."""
@@ -75,9 +73,10 @@ class Places:
             for _ in range(self._threads):
                 self._tasks.put(None)
             self._threads = 0
+            self._tasks = queue.SimpleQueue()  # in the old one stands the end of threads that work still
 
-    def _serve(self) -> None:
-        while (task := self._tasks.get()) is not None:
+    def _serve(self, tasks: queue.SimpleQueue[_Task | None]) -> None:
+        while (task := tasks.get()) is not None:
             future, work = task
             with _Telling(future, self._leave):
                 result = work()

@@ -6,8 +6,8 @@ every file. It is written under a hidden name, proved (``verification``), forced
 backup left is removed by the next. Beside the backups lies the journal of what was forgotten
 (``lamina.store.forgotten``), which each backup brings up to date.
 
-A store is named by the hash of the first row of its log (``"store"``; ``null`` while the log is empty, which no other
-store's backup is). Several stores may be backed up into one folder: each keeps and removes its own alone.
+A store is named by the hash of the first row of its log (``"store"``; ``null`` while the log is empty: no name yet).
+Several stores may be backed up into one folder: each keeps and removes its own alone, and of ``null`` nobody any.
 
 Checksums show accidents. Whoever can write here can write checksums too: keep the end of the log (``log_head``) or the
 backups where the service cannot write.
@@ -65,7 +65,8 @@ class Backup:
 def create(source: str, folder: Path, *, keep: int | None = None) -> Backup:
     """Back the store at ``source`` (a file, or ``postgresql://...``) up into a new folder under ``folder``.
 
-    Writers go on. ``keep``: of the store's backups in ``folder`` only so many of the newest stay. Raises
+    Writers go on. ``keep``: of the store's backups in ``folder`` only so many of the newest stay; those of a store that
+    was empty stay all, since whose they are cannot be told. Raises
     ``InvalidInput``, ``NotFound``, ``CorruptStore`` when the copy is not sound, ``StoreUnavailable`` (full disk,
     another backup runs).
     """
@@ -100,7 +101,7 @@ def backups(folder: Path) -> list[Path]:
 def _is_of(backup: Path, store: str | None) -> bool:
     """Not when it cannot be told: what may be another's is neither counted nor removed."""
     try:
-        return bool(manifest(backup)["store"] == store)
+        return store is not None and manifest(backup)["store"] == store
     except (CorruptStore, StoreUnavailable):
         return False
 
@@ -125,6 +126,19 @@ def manifest(backup: Path) -> dict[str, Any]:
     if store is not None and not (isinstance(store, str) and _HASH.fullmatch(store)):
         raise CorruptStore(f"{path} does not say of which store it is. Use another backup")
     return {**said, "files": files}
+
+
+def expect(backup: Path, store: str) -> None:
+    """Refuse a backup of another store than the one whose name begins with ``store`` (8 characters or more). Raises
+    ``InvalidInput``; what ``manifest`` raises."""
+    if not re.fullmatch(r"[0-9a-f]{8,64}", wanted := store.lower()):
+        raise InvalidInput(
+            f"store={store[:80]!r}: give 8 or more of the 64 characters that lamina backup create prints"
+        )
+    whose = manifest(backup)["store"]
+    if whose is None or not whose.startswith(wanted):
+        said = f"of store {whose[:16]}" if whose else "of a store that was empty"
+        raise InvalidInput(f"{backup} is {said}, not of {wanted[:16]}. Choose a backup of that store")
 
 
 def verify(backup: Path) -> list[str]:

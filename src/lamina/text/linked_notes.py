@@ -112,7 +112,8 @@ class AMem:
     def consolidate(self, scope: Scope) -> int:
         """Write the notes that open turns of exactly this scope lack.
 
-        A note is lost when a turn it took words from was forgotten. Returns how many notes were written.
+        A note is lost when a turn it took words from was forgotten. Returns how many notes were written: what changed
+        while models were asked is left for the next time.
         """
         store = self._tools.store
         register = self._registers.get(store, scope)
@@ -120,10 +121,13 @@ class AMem:
         turns = [turn for turn in missing if turn is not None and turn.header.superseded is None]
         vectors = {turn.id: vector for turn in turns if (vector := store.vector(turn.id)) is not None}
         turns = sorted((turn for turn in turns if turn.id in vectors), key=lambda turn: (turn.header.recorded, turn.id))
+        plans = {turn.id: self._rebuilt(turn, register) for turn in turns}
         with store.transaction() as tx:
-            for turn in turns:
-                self._rebuilt(turn, register).write(tx)
-        return len(turns)
+            noted = self._registers.get(store, scope).notes  # under the write lock: as others left it
+            ready = [plan for id, (plan, made_from) in plans.items() if id not in noted and _unchanged(tx, made_from)]
+            for plan in ready:
+                plan.write(tx)
+        return len(ready)
 
     def note_about(self, turn: MemCube) -> MemCube | None:
         """The open note about a turn in its newest version."""
@@ -272,8 +276,8 @@ class AMem:
         note = self._tools.store.get(id) if id is not None else None
         return note if note is not None and note.header.superseded is None else None
 
-    def _rebuilt(self, turn: MemCube, register: Register) -> Plan:
-        """The note about a stored turn, written anew."""
+    def _rebuilt(self, turn: MemCube, register: Register) -> tuple[Plan, list[MemCube]]:
+        """The note about a stored turn, written anew; the turns it was made from, as they were read."""
         sessions = stored_sessions(turn, self._index(register), self._tools.store)
         (draft,) = self._drafts([turn], sessions, register)
         base, near = sessions.mixed(turn.id)
@@ -281,7 +285,7 @@ class AMem:
         plan = Plan({})
         plan.notes[turn.id] = NoteState(note, base, [note])
         plan.embed(self._tools.embedder)
-        return plan
+        return plan, [turn, *near]
 
     def _index(self, register: Register) -> ScopeIndex:
         return self._tools.indexes.get(self._tools.store, register.scope)
@@ -344,6 +348,10 @@ class LinkedNotes:
         taken = {turn_of(hit) for hit in (*heads, *led)}
         rest = [hit for hit in found if turn_of(hit) not in taken]
         return [*heads, *led, *rest][:k]
+
+
+def _unchanged(tx: Transaction, cubes: Sequence[MemCube]) -> bool:
+    return all((now := tx.newest(cube.id)) is not None and now.header == cube.header for cube in cubes)
 
 
 def _over(hit: Hit, step: Step) -> Hit:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -16,7 +16,9 @@ from lamina._optional import require
 from lamina.errors import LaminaError
 from lamina.server.dashboard import words
 from lamina.server.dashboard.visitor import ROOT
-from lamina.server.failures import Unauthorized, status_of
+from lamina.server.failures import Unauthorized, come_again, status_of
+
+Written = Sequence[tuple[str, str]]  # (what it is, the text)
 
 HERE = Path(__file__).parent
 HEADERS = {
@@ -26,6 +28,9 @@ HEADERS = {
     "Cache-Control": "no-store",  # memories are nobody's cache's
     "Vary": "HX-Request",
 }
+_ADDRESS = ":/%#?=@[]!$&'()*+,;"  # what stands in an address as it is
+# Fields that people write into, and what they are: shown again where the page's own form cannot be.
+_WRITTEN = {"text": "Text", "metadata": "Metadata", "question": "Question", "user_id": "Whose memory"}
 # (path, title): the order of the navigation; a page that does not exist yet is not in it.
 NAVIGATION = (
     ("memories", "Memories"),
@@ -76,14 +81,15 @@ def asks_for_part(request: Request) -> bool:
 def go(request: Request, path: str, **query: str) -> Response:
     """After a write: show ``path`` (below the root of the dashboard). ``said=`` names a sentence of ``words.SAID``."""
     told = "&".join(f"{name}={quote(value)}" for name, value in query.items())
-    to = f"{ROOT}/{path}" + (f"?{told}" if told else "")
+    to = quote(f"{ROOT}/{path}" + (f"?{told}" if told else ""), safe=_ADDRESS)
     if asks_for_part(request):
         return Response(status_code=204, headers=HEADERS | {"HX-Redirect": to})
     return RedirectResponse(to, 303, HEADERS)
 
 
 class PageRoute(APIRoute):
-    """A route whose errors are pages: who is not known signs in, everything else is said where it was asked."""
+    """A route whose errors are pages: who is not known signs in, everything else is said where it was asked, with what
+    was written there."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -94,10 +100,12 @@ class PageRoute(APIRoute):
             except Unauthorized:
                 return await _sign_in(request)
             except LaminaError as error:
-                return problem(request, status_of(error), str(error))
+                answer = problem(request, status_of(error), str(error), await _written(request))
+                answer.headers.update(come_again(error))
+                return answer
             except RequestValidationError as error:
                 told = "; ".join(f"{one['loc'][-1]}: {one['msg']}" for one in error.errors()[:5])
-                return problem(request, 422, told)
+                return problem(request, 422, told, await _written(request))
 
         return page
 
@@ -111,17 +119,23 @@ async def _sign_in(request: Request) -> Response:
         return go(request, "sign-in", to=asked + (f"?{request.url.query}" if request.url.query else ""))
     if asks_for_part(request):
         return problem(request, 401, "Not done: you are not signed in any more. Nothing you wrote is lost.")
-    form = await request.form()
-    typed = [form[name] for name in ("text", "metadata", "question") if form.get(name)]
     told = "Not done: you were not signed in any more."
-    return render(request, "sign_in.html", status=401, to="", wrong=told, typed=typed)
+    return render(request, "sign_in.html", status=401, to="", wrong=told, typed=await _written(request))
 
 
-def problem(request: Request, status: int, message: str) -> Response:
-    """A page that says what is wrong or, asked for a part, that sentence on the page that stays."""
+async def _written(request: Request) -> Written:
+    if request.method == "GET":
+        return ()
+    form = await request.form()
+    return [(what, text) for name, what in _WRITTEN.items() if isinstance(text := form.get(name), str) and text]
+
+
+def problem(request: Request, status: int, message: str, typed: Written = ()) -> Response:
+    """A page that says what is wrong, with what was ``typed``; or, asked for a part, that sentence alone, for the page
+    that stays."""
     message = message[:1].upper() + message[1:]
     if not asks_for_part(request):
-        return render(request, "problem.html", status=status, code=status, message=message)
+        return render(request, "problem.html", status=status, code=status, message=message, typed=typed)
     answer = render(request, "said.html", status=status, kind="problem", message=message, code=status)
     return instead(answer, "#said", "innerHTML")
 

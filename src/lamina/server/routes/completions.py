@@ -17,11 +17,10 @@ from fastapi import APIRouter, Header, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from lamina.errors import InvalidInput, LaminaError, LLMError, LLMUnavailable, NotFound
+from lamina.errors import Busy, InvalidInput, LaminaError, LLMError, LLMUnavailable, NotFound
 from lamina.llm.patience import within
 from lamina.server.caller import Caller, needs
 from lamina.server.failures import described
-from lamina.server.places import Busy
 from lamina.server.proxy import Exchange, Listener, begin, completed
 from lamina.server.routes.service_of import Served
 from lamina.server.service import Service

@@ -12,6 +12,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
+from lamina.llm.patience import left, within
 from lamina.server.caller import Caller
 from lamina.server.jobs import Job, Report
 from lamina.server.routes.memories import Answer, Body, Reader, Writer
@@ -20,6 +21,9 @@ from lamina.server.service import Service
 
 router = APIRouter(tags=["jobs"], prefix="/jobs")
 _POLL = 0.3  # seconds
+_BATCH = 100  # items stored at once, where no chat model reads each
+_PATIENCE = 60.0  # seconds that models are waited for at each batch: so soon a job hears that it was cancelled
+_SILENT = 10.0  # the same, once they did not answer a batch in time: what is not read waits for a later "retry"
 
 
 class LearnBody(Body):
@@ -103,10 +107,13 @@ def _add(body: AddManyBody, caller: Caller, service: Service) -> Callable[[Repor
     items = [caller.owner(item) for item in body.items]
 
     def work(report: Report) -> Answer:
-        memory, written = service.memory(caller), 0
-        for start in range(0, len(items), 100):
+        memory, written, patience = service.memory(caller), 0, _PATIENCE
+        size = 1 if body.infer and memory.llm is not None else _BATCH
+        for start in range(0, len(items), size):
             report(start / len(items), f"{start} of {len(items)} items")
-            rows = memory.add_batch(items[start : start + 100], infer=body.infer)
+            with within(patience):
+                rows = memory.add_batch(items[start : start + size], infer=body.infer)
+                patience = _PATIENCE if left() else _SILENT
             written += sum(len(row["results"]) for row in rows)
         return {"items": len(items), "results": written}
 

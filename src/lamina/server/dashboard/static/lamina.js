@@ -24,3 +24,20 @@ document.addEventListener("input", (event) => {
   const shown = event.target.dataset.output && document.getElementById(event.target.dataset.output);
   if (shown) shown.value = event.target.list?.options[event.target.value]?.label ?? event.target.value;
 });
+
+// No page came back: the service is gone, or took too long. The next try takes the sentence away.
+const failed = (text) => {
+  const said = document.createElement("p");
+  said.id = "failed";
+  said.className = "said problem";
+  said.role = "alert";
+  said.textContent = `${text}; what you typed is still here.`;
+  document.getElementById("said").replaceChildren(said);
+};
+document.addEventListener("htmx:beforeRequest", () => document.getElementById("failed")?.remove());
+document.addEventListener("htmx:sendError", () => failed("The service cannot be reached"));
+document.addEventListener("htmx:beforeSwap", (event) => {
+  if (event.detail.xhr.status < 500 || event.detail.xhr.getResponseHeader("content-type")?.startsWith("text/html")) return;
+  event.detail.shouldSwap = false;
+  failed("No answer in time");
+});
