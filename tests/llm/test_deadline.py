@@ -46,7 +46,7 @@ def _served(answer: Callable[[socket.socket], None], *, heard: int = 65536) -> I
         thread.start()
         yield f"http://127.0.0.1:{server.getsockname()[1]}/v1"
         server.shutdown(socket.SHUT_RDWR)
-    thread.join()
+    thread.join(10)
 
 
 def _again(piece: bytes, pause: float = 0.02) -> Callable[[socket.socket], None]:
