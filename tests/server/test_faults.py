@@ -35,8 +35,9 @@ pytestmark = pytest.mark.model
 def test_a_worker_killed_in_mid_load_is_replaced_and_loses_nothing(tmp_path: Path) -> None:
     with lamina(tmp_path, workers=2) as service, httpx.Client(base_url=service.url, timeout=60) as client:
         with FaultLoad(service.url) as load:
-            load.wait_for(20)
-            os.kill(service.workers()[0].pid, signal.SIGKILL)
+            for worker in service.workers():  # each in turn: clients may all be connected to one of them
+                load.wait_for(20)
+                os.kill(worker.pid, signal.SIGKILL)
             load.wait_for(20)
         assert load.failed == [] and lost_and_doubled(load, client) == (0, 0)
         assert load.refused and load.refused["503"] == 0 and load.reads > 20  # connections broke, the store did not
@@ -128,7 +129,8 @@ def test_a_model_that_hangs_holds_up_nobody_else_and_loses_no_message(tmp_path: 
         ):
             said: dict[str, Any] = {"messages": "My sister Ines sails to Crete.", "user_id": "ada"}
             late = client.post("/memories", json=said, headers={"Idempotency-Key": "crete"})
-            assert late.status_code == 504 and late.json()["error"]["code"] == "TIMEOUT"
+            assert late.status_code == 200  # in time: it is kept, and its facts wait for the model
+            assert said["messages"] in {text for text, _ in listed(client)}
             plain = {"messages": "I keep bees.", "user_id": "ada", "infer": False}
             assert client.post("/memories", json=plain).status_code == 200
             asked = {"query": "Which animals?", "filters": {"user_id": "ada"}}

@@ -1,9 +1,10 @@
 """Card of LongMem: facts of segments read long ago, answered by a frozen model and a side network that learned to look.
 
-A small Llama learns to say the value of a fact stated in the same segment of 128 tokens and is frozen. The side network
-learns on consecutive segments of texts, most of whose questions are about facts 2 to 40 segments back. All is measured
-on texts that were never taught: the bank holds their first segments, and the questions of the rest are asked, to the
-memory, to the backbone, with banks of other rows, with the gate closed, and with chunks of another length.
+A small Llama, whose copying heads are laid out by hand to begin with, learns to say the value of a fact stated in the
+same segment of 128 tokens and is frozen. The side network learns on consecutive segments of texts, most of whose
+questions are about facts 2 to 40 segments back. All is measured on texts that were never taught: the bank holds their
+first segments, and the questions of the rest are asked, to the memory, to the backbone, with banks of other rows, with
+the gate closed, and with chunks of another length.
 
 The rival that keeps the side network's own keys (Memorizing Transformers) is taught on the same lessons with the same
 rates. Then both are taught on for some steps and asked again with banks written before: what was kept by a rival that
