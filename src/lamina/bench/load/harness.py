@@ -142,6 +142,9 @@ def run(seed: int, scale: Scale, note: Note) -> tuple[list[Measurement], dict[st
     return _measurements(plan, records), records, _notes(plan)
 
 
+_LOGGED = 4000  # letters of a service's log that a failure is told with
+
+
 def measured(part: Part, plan: Plan, seed: int, note: Note) -> Record:
     """One part: start the service, load it, read everything back, stop it."""
     seconds = plan.compared if part.compared else plan.long
@@ -154,6 +157,9 @@ def measured(part: Part, plan: Plan, seed: int, note: Note) -> Record:
             with watch.watching():
                 load = Load(service.url, seed, seconds, plan.warm, plan.clients, plan.users, plan.filled)
                 found = _loaded(load, seconds + plan.warm)
+        if found.get("failures"):
+            said = (home / "log").read_text(errors="replace")
+            found["failures"] = [*found["failures"], f"the service's log ends: {said[-_LOGGED:]}"]
         (home / "log").unlink()
         disk = sum(file.stat().st_size for file in home.rglob("*") if file.is_file()) / 2**20
         disk += server.mib("load") if server else 0.0
