@@ -306,10 +306,17 @@ def test_a_fault_of_ours_is_told_in_the_same_shape_with_its_id(
         raise ZeroDivisionError("the memory says: 41 percent")
 
     monkeypatch.setattr(Memory, "get_all", broken)
+    before = house.all.get("/health")
     answer = house.all.get("/memories", params={"user_id": "a"}, headers={"X-Request-ID": "r-9"})
+    after = house.all.get("/health")
+    assert _connection(before) == _connection(after)  # the fault is the request's alone: who asks next is not cut off
     assert answer.status_code == 500 and answer.headers["x-request-id"] == "r-9"
     assert answer.json()["error"]["code"] == "ERROR" and "percent" not in answer.text
     assert any(record.exc_info for record in caplog.records)
+
+
+def _connection(answer: httpx.Response) -> object:
+    return answer.extensions["network_stream"].get_extra_info("client_addr")
 
 
 # -- together, and late ----------------------------------------------------------------------------

@@ -82,11 +82,10 @@ class Observing:
                     await self._limited(scope, receive, answering, started)
             except Exception:
                 logger.exception("a request failed")
-                if not started.is_set():
-                    await answer(500, "ERROR", "this is our fault; the log has it under X-Request-ID")(
-                        scope, receive, answering
-                    )
-                raise
+                if started.is_set():
+                    raise  # the server cuts the connection: nobody takes what was sent for the whole
+                failed = answer(500, "ERROR", "this is our fault; the log has it under X-Request-ID")
+                await failed(scope, receive, answering)
             finally:
                 self._account(scope, status, time.perf_counter() - begin)
                 tracing.close(span, getattr(scope.get("route"), "path", None), status)
