@@ -1,0 +1,1 @@
+"""Layers that remember, and the one small decoder around them."""
