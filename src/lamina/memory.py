@@ -390,7 +390,7 @@ class Memory:
         found = self.pipeline.retriever.search(
             query, vector, self.store, scope, k=wide, allow=allow, as_of=as_of, reference=reference
         )
-        kept = [hit for hit in found if hit.cosine >= floor or hit.lexical > 0 or _led_to(hit)]
+        kept = [hit for hit in found if hit.most("dense") >= floor or hit.most("lexical") > 0 or _led_to(hit)]
         return reranking.reranked(kept, query, k, self.reranker) if rerank and self.reranker else kept
 
     def get(self, memory_id: str) -> dict[str, Any] | None:

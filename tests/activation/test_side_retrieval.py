@@ -20,6 +20,7 @@ from transformers import (
     MistralForCausalLM,
 )
 
+from lamina.activation.retrieval_memory import frozen
 from lamina.activation.retrieval_memory.side_network import retrieved_attention
 from lamina.activation.side_retrieval import LongMem, MemoryBank
 from lamina.errors import FingerprintMismatch, InvalidInput
@@ -303,6 +304,33 @@ def test_a_bank_outlives_the_side_network_but_not_the_weights_that_made_it(tmp_p
             stranger(ids, [bank])
         with pytest.raises(FingerprintMismatch, match="weights differ"):
             MemoryBank.load(tmp_path / "bank.cube", stranger.fingerprint)
+
+
+def test_a_backbone_that_was_taught_since_disowns_its_banks(memory: LongMem, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids, banks = tokens(2, SEGMENT), filled(memory, 2, 20)
+    digests: list[int] = []
+    read_all = frozen.fingerprint
+    monkeypatch.setattr(frozen, "fingerprint", lambda *args: digests.append(1) or read_all(*args))
+    before = memory.fingerprint
+    memory(ids, banks)
+    with torch.no_grad():
+        memory.side.norm.weight.add_(1)
+    assert (memory.fingerprint, digests) == (before, [])  # weights are not read again while none was written to
+    model = memory.backbone.requires_grad_(True)
+    model(ids, labels=ids).loss.backward()
+    torch.optim.SGD(model.parameters(), lr=0.1).step()
+    model.requires_grad_(False)
+    for use in (memory.forward, memory.ingest):
+        with pytest.raises(FingerprintMismatch, match="weights differ"):
+            use(ids, banks)
+    assert [bank.seen for bank in banks] == [20 + SEGMENT] * 2
+    memory(ids, filled(memory, 2, 20))
+    assert memory.fingerprint == LongMem(model, **SIZES).fingerprint != before
+    model.load_state_dict(llama().state_dict())
+    assert memory.fingerprint == before
+    memory(ids, banks)  # as it was, so they are good again
+    memory.backbone.model.norm.weight = torch.nn.Parameter(torch.ones(WIDTH).double(), requires_grad=False)
+    assert memory.fingerprint != before
 
 
 @pytest.mark.parametrize(

@@ -178,6 +178,18 @@ def test_a_turn_and_its_facts_are_one_hit(desk: Desk) -> None:
     assert hits[0].parts["stated"] == 0.05 and "stated" not in hits[1].parts
 
 
+def test_what_only_a_fact_says_counts_for_its_turn(desk: Desk) -> None:
+    """The turn ranks, by what it says; whether the hit has to do with the question, any open memory of it may tell."""
+    desk.put(turn("t", "Well, so I went there for good"), turn("other", "The kettle sings"))
+    desk.put(fact("moved", "t", "Ann emigrated to Lisbon"), fact("gone", "t", "Zorro", valid_to=T0))
+    (hit,) = [hit for hit in desk.ask("Lisbon") if hit.source and hit.source.id == "t"]
+    assert hit.lexical == 0.0 and hit.most("lexical") == 0.5 and hit.most("dense") > 0.5 > hit.cosine
+    (hit,) = [hit for hit in desk.ask("Zorro") if hit.source and hit.source.id == "t"]
+    assert hit.most("lexical") == 0.0  # what no longer holds answers nothing
+    assert all(hit.most(part) >= value for part, value in hit.parts.items())
+    assert Hit(desk.store.load([1])[0], 1.0, {"dense": 0.3}).most("dense") == 0.3  # of a retriever that says no more
+
+
 def test_every_group_is_found_when_k_allows(desk: Desk) -> None:
     desk.put(*(turn(f"t{n:03}", f"words number {n}", n=n, session="s") for n in range(300)))
     assert len(set(desk.ids("something else", k=280))) == 280

@@ -20,7 +20,6 @@ with its own bank, as ``forward(..., labels=...).loss`` says.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import torch
@@ -87,6 +86,7 @@ class LongMem(nn.Module):
         self.memory_layer, self.chunk, self.topk, self.capacity, self.segment = layer, chunk, topk, capacity, segment
         self.backbone = backbone.requires_grad_(False)
         self.train(False)
+        self._known: tuple[frozen.Versions, Fingerprint] | None = None
         self._lower = frozen.Lower(backbone, layer)
         self.side = SideNet(backbone, layers, layer, topk)
 
@@ -96,11 +96,16 @@ class LongMem(nn.Module):
         self.backbone.train(False)
         return self
 
-    @cached_property
+    @property
     def fingerprint(self) -> Fingerprint:
-        """What banks belong to: the backbone's weights and the memory layer, not the side network. Reads all weights,
-        once."""
-        return frozen.fingerprint(self.backbone, self.memory_layer)
+        """What banks belong to: the backbone's weights and the memory layer, not the side network.
+
+        Reads all weights the first time and when one was written to since; ``.data`` written to in place goes unseen.
+        """
+        versions = frozen.versions(self.backbone)
+        if self._known is None or self._known[0] != versions:
+            self._known = versions, frozen.fingerprint(self.backbone, self.memory_layer)
+        return self._known[1]
 
     def banks(self, rows: int = 1, dtype: torch.dtype = torch.float16) -> list[MemoryBank]:
         """Empty banks, one for each row of a batch."""

@@ -69,12 +69,12 @@ class LongTailFacts:
     @property
     def T(self) -> int:
         """Topic words, subject, relation."""
-        return 2 + lenself.clusters
+        return 2 + len(self.clusters)
 
     @property
     def V(self) -> int:
         """Number of ids."""
-        words = sum(math.prod(self.clusters[: depth + 1]) for depth in range(lenself.clusters))
+        words = sum(math.prod(self.clusters[: depth + 1]) for depth in range(len(self.clusters)))
         return self.subjects + self.relations + self.values + words
 
     @property
@@ -131,7 +131,7 @@ class LongTailFacts:
         columns = []
         leaf = torch.arange(self.N) // each
         first = self.subjects + self.relations + self.values
-        for depth in range(1, lenself.clusters + 1):
+        for depth in range(1, len(self.clusters) + 1):
             words = math.prod(self.clusters[:depth])
             columns.append(first + leaf // (self._leaves // words))
             first += words

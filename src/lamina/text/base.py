@@ -94,6 +94,7 @@ class Hit:
     source: MemCube | None = None  # the verbatim turn; None for a memory stored without one
     superseded_by: str | None = None
     facts: tuple[MemCube, ...] = field(default=())  # other memories of the same turn that matched
+    matched: Mapping[str, float] | None = None  # the most that any open memory of the turn has of each part
 
     @property
     def cosine(self) -> float:
@@ -104,6 +105,10 @@ class Hit:
     def lexical(self) -> float:
         """How much in common by words, relative to the best memory found: the part ``lexical``."""
         return self.parts.get("lexical", 0.0)
+
+    def most(self, part: str) -> float:
+        """A part of whichever open memory of the turn has most of it."""
+        return (self.parts if self.matched is None else self.matched).get(part, 0.0)
 
 
 class Extractor(Protocol):

@@ -44,6 +44,7 @@ class _Ranked:
     source: int | None
     facts: tuple[int, ...]
     parts: dict[str, float]
+    matched: dict[str, float]
     superseded_by: int | None = None
 
 
@@ -144,8 +145,15 @@ class _Search:
             values = {name: float(part[place]) for name, part in parts.items() if part[place]}
             if group in lifted:
                 values["succession"] = scores[group] - float(total[place])
-            found.append(self._ranked(int(rows[shown[group]]), members[group], values, stale.get(group)))
+            matched = self._most(rows, members[group], parts)
+            found.append(self._ranked(int(rows[shown[group]]), members[group], values, matched, stale.get(group)))
         return found
+
+    def _most(self, rows: Rows, members: list[int], parts: Mapping[str, Scores]) -> dict[str, float]:
+        """The most that any open member has of each part: the group is ranked by its turn, but what is asked for may
+        stand in a fact alone (the name of whoever said "I")."""
+        places = np.flatnonzero(np.isin(rows, members) & self._visible[rows])
+        return {name: float(part[places].max(initial=0.0)) for name, part in parts.items()}
 
     def _places(self, rows: Rows) -> tuple[dict[int, int], dict[int, int]]:
         """For each group the place in ``rows`` (sorted, the best first) of its best open member, and of what ranks it.
@@ -248,7 +256,9 @@ class _Search:
                 lifted[heir] = stale[group]
         return lifted
 
-    def _ranked(self, best: int, members: list[int], parts: dict[str, float], heir: int | None) -> _Ranked:
+    def _ranked(
+        self, best: int, members: list[int], parts: dict[str, float], matched: dict[str, float], heir: int | None
+    ) -> _Ranked:
         table = self._index.table
         key, kind = table["key"], table["kind"]
         facts = [row for row in members if row != best and kind[row] == FACT and self._visible[row]]
@@ -260,6 +270,7 @@ class _Search:
             source=None if source is None else int(key[source]),
             facts=tuple(int(key[row]) for row in facts[:_FACTS]),
             parts=parts,
+            matched=matched,
             superseded_by=None if heir is None else int(key[heir]),
         )
 
@@ -273,6 +284,7 @@ def _hits(ranked: list[_Ranked], store: Store) -> list[Hit]:
             cube=cubes[place.best],
             score=sum(place.parts.values()),
             parts=place.parts,
+            matched=place.matched,
             source=None if place.source is None else cubes[place.source],
             superseded_by=None if place.superseded_by is None else cubes[place.superseded_by].id,
             facts=tuple(cubes[key] for key in place.facts),

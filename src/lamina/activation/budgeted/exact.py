@@ -13,7 +13,7 @@ from lamina.errors import InvalidInput
 
 class ExactLayer(CacheLayerMixin):
     """``keys``, ``values`` ``(b, H_kv, t, d)``: the exact ones, rotated: ``sinks`` first tokens and the tail; ``places
-    (b, t)`` int32: where they stand, -1 for padding."""
+    (b, t)`` int32: where they stand, -1 for padding. Where values are not factored, they are all here."""
 
     is_croppable = False
     keys: Tensor
@@ -50,10 +50,12 @@ class ExactLayer(CacheLayerMixin):
         self.lazy_initialization(keys, values)
         self.seen, self.keys, self.values, self.places = seen, keys, values, places
 
-    def drop(self, sinks: int) -> None:
-        """Keep the first ``sinks`` alone; the rest is factored."""
-        self.keys, self.values = self.keys[:, :, :sinks].clone(), self.values[:, :, :sinks].clone()
-        self.places = self.places[:, :sinks].clone()
+    def drop_keys(self, sinks: int) -> None:
+        """Keep the first ``sinks`` alone; the rest is factored. Places go with their keys."""
+        self.keys, self.places = self.keys[:, :, :sinks].clone(), self.places[:, :sinks].clone()
+
+    def drop_values(self, sinks: int) -> None:
+        self.values = self.values[:, :, :sinks].clone()
 
     def rows(self, choose: Callable[[Tensor], Tensor]) -> None:
         """``choose`` rows of the batch."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from transformers import Cache, PreTrainedModel
 
 _PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj")
+Versions = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,6 +113,16 @@ def attention(model: PreTrainedModel, layer: int) -> Any:
     """The attention of layer ``layer``."""
     base: Any = model.base_model
     return base.layers[layer].self_attn
+
+
+def versions(model: PreTrainedModel) -> Versions:
+    """Differs from what it was once a weight was replaced, moved, or written to; reads no weights.
+
+    Counts as torch's own check of gradients does: optimizers, ``load_state_dict`` and in-place operations are seen,
+    writing into ``weight.data`` is not, nor into weights made in inference mode.
+    """
+    tensors = model.state_dict(keep_vars=True).values()
+    return tuple((tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for tensor in tensors)
 
 
 def fingerprint(model: PreTrainedModel, layer: int) -> Fingerprint:

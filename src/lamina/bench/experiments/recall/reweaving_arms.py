@@ -139,8 +139,8 @@ def backbone(seed: int, *, width: int = 128, layers: int = 4) -> PreTrainedModel
 
 
 def learn_to_look_up(model: PreTrainedModel, seed: int, *, drilled: int, mixed: int, lr: float) -> list[float]:
-    """Teach ``model`` to answer from its window: ``drilled`` steps of drills, then ``mixed`` of documents no longer
-    than it; the loss of each step.
+    """Teach ``model`` to answer from its window, and to read: ``drilled`` steps of drills, then ``mixed`` of documents,
+    a quarter of them no longer than the window, the others ``LENGTH``; the loss of each step.
 
     During the drills a probe, thrown away later, asks the first layer for the token before each: looking a name up
     takes a head that knows it, and without the probe several times as many steps pass until one is found.
@@ -162,8 +162,10 @@ def learn_to_look_up(model: PreTrainedModel, seed: int, *, drilled: int, mixed: 
         before: Tensor = torch.nn.functional.cross_entropy(said.flatten(0, 1), ids[:, :-1].flatten())
         return loss + before
 
-    def document(_: int) -> Tensor:
-        return document_loss(arm, documents(rng, 2 * BATCH, WINDOW, facts=5, distances=((4, WINDOW - 8),)))
+    def document(step: int) -> Tensor:
+        if step < mixed // 4:
+            return document_loss(arm, documents(rng, 2 * BATCH, WINDOW, facts=5, distances=((4, WINDOW - 8),)))
+        return document_loss(arm, documents(rng, BATCH // 2, LENGTH, facts=8, distances=(NEAR,)))
 
     learned = train([*arm.parameters, *probe.parameters()], drill, steps=drilled, lr=lr)
     return learned + train(arm.parameters, document, steps=mixed, lr=lr)
