@@ -49,6 +49,27 @@ def test_one_weight_is_enough(lm: CausalLM) -> None:
     assert one.fingerprint.weights != other.fingerprint.weights
 
 
+def test_training_changes_the_fingerprint_and_reading_does_not(lm: CausalLM) -> None:
+    one = tiny(lm)
+    before = one.fingerprint.weights
+    ids = torch.randint(0, 100, (1, 8))
+    one.model(ids)
+    assert one.fingerprint.weights == before
+    optimizer = torch.optim.AdamW(one.model.parameters(), 1e-3)
+    one.model(ids, labels=ids).loss.backward()
+    optimizer.step()
+    trained = one.fingerprint.weights
+    assert trained != before
+    one.overlay = "adapter"
+    with torch.no_grad():  # as merging one does: what lies over the weights is named beside them
+        one.model.lm_head.weight.mul_(2)
+    assert one.fingerprint.weights == f"{trained}+adapter"
+    with torch.no_grad():
+        one.model.lm_head.weight.div_(2)
+    one.overlay = ""
+    assert one.fingerprint.weights == trained
+
+
 def test_a_cache_continues_as_the_whole_prompt_would(lm: CausalLM) -> None:
     ids = lm.prompt([{"role": "user", "content": "Name three rivers of France."}])
     with torch.inference_mode():

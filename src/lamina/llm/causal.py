@@ -18,6 +18,7 @@ from lamina._optional import require
 from lamina.cube.payload import Fingerprint
 from lamina.errors import LLMError
 from lamina.llm.base import Message
+from lamina.llm.weights_hash import WeightsHash
 
 if TYPE_CHECKING:
     from transformers import Cache, PreTrainedModel, PreTrainedTokenizerBase
@@ -116,12 +117,12 @@ class CausalLM:
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """What tensors made by this model belong to. Reads all weights once (about 0.5 s a GB)."""
+        """What tensors made by this model belong to. Reads all weights (0.5 s a GB), again after training."""
         config = self.model.config
         rope = getattr(config, "rope_parameters", None) or {"rope_theta": getattr(config, "rope_theta", None)}
         return Fingerprint(
             architecture=type(self.model).__name__,
-            weights=self._weights + (f"+{self.overlay}" if self.overlay else ""),
+            weights=f"{self._weights.last()}+{self.overlay}" if self.overlay else self._weights.read(),
             tokenizer=self._tokenizer,
             dtype=str(self.model.dtype).removeprefix("torch."),
             rope=json.dumps(rope, sort_keys=True, default=str),
@@ -131,13 +132,8 @@ class CausalLM:
         )
 
     @cached_property
-    def _weights(self) -> str:
-        torch = require("torch", self.name)
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self.model.state_dict().items()):
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().contiguous().cpu().view(-1).view(torch.uint8).numpy().data)
-        return digest.hexdigest()
+    def _weights(self) -> WeightsHash:
+        return WeightsHash(self.model)
 
     @cached_property
     def _tokenizer(self) -> str:
