@@ -12,7 +12,7 @@ import torch
 from lamina.activation.attach import attach
 from lamina.activation.cascade_eviction import CAKE
 from lamina.activation.cross_layer_svd import XKV
-from lamina.bench import contexts, kvpress_peer
+from lamina.bench import kv_frontier, kvpress_peer
 from lamina.bench.catalog import systems
 from lamina.bench.experiments.caches.compressed_context import (
     Prefilled,
@@ -74,8 +74,8 @@ def test_a_larger_ratio_is_a_shorter_decomposition(lm: CausalLM, read: Prefilled
     cut, direct = truncated(first, 4.0), replay(XKV(4.0, group=3), lm, read)
     assert cut.nbytes == direct.nbytes < first.nbytes
     assert error(cut) == pytest.approx(error(direct), rel=1e-3)
-    layer = cut._whole(7, cut.factors[2])[0]
-    assert torch.allclose(layer, direct._whole(7, direct.factors[2])[0], atol=1e-3)
+    layer = cut._whole(7)[0]
+    assert torch.allclose(layer, direct._whole(7)[0], atol=1e-3)
 
 
 def test_minicache_keeps_lengths_and_first_tokens(read: Prefilled) -> None:
@@ -106,8 +106,8 @@ def test_an_interval_holds_the_ratio_of_means() -> None:
 
 
 def test_every_policy_is_drawn(tmp_path: Path) -> None:
-    rows = contexts.run(0, "smoke", lambda _: None)
-    assert {row["policy"] for row in rows} == {*contexts.POLICIES, "whole"}
+    rows = kv_frontier.run(0, "smoke", lambda _: None)
+    assert {row["policy"] for row in rows} == {*kv_frontier.POLICIES, "whole"}
     assert all(row["times"] > 1.5 for row in rows if row["policy"] != "whole")
-    contexts.draw(rows, tmp_path / "some.png")
+    kv_frontier.draw(rows, tmp_path / "some.png")
     assert (tmp_path / "some.png").stat().st_size > 10_000

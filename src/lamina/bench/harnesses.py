@@ -60,13 +60,13 @@ def _load(options: Options) -> Document:
     }
 
 
-def _contexts(options: Options) -> Document:
-    from lamina.bench import contexts
+def _kv_frontier(options: Options) -> Document:
+    from lamina.bench import kv_frontier
 
-    rows = contexts.run(options.seed, options.scale, options.note)
+    rows = kv_frontier.run(options.seed, options.scale, options.note)
     if options.plot is not None:
-        contexts.draw(rows, options.plot)
-    return {"bench": "contexts", "seed": options.seed, "scale": options.scale, "rows": rows}
+        kv_frontier.draw(rows, options.plot)
+    return {"bench": "kv-frontier", "seed": options.seed, "scale": options.scale, "rows": rows}
 
 
 def _locomo(options: Options) -> Document:
@@ -131,11 +131,11 @@ def _without(given: Path | None, name: str, what: str) -> InvalidInput:
 HARNESSES: dict[str, Callable[[Options], Document]] = {
     "throughput": _throughput,
     "load": _load,
-    "contexts": _contexts,
+    "kv-frontier": _kv_frontier,
     "locomo": _locomo,
     "longmemeval": _longmemeval,
     "convomem": _convomem,
 }
 ON_FILES = ("longmemeval", "convomem")  # run only on data that was named
-DRAWN = ("contexts",)  # have a picture
+DRAWN = ("kv-frontier",)  # have a picture
 CONVERSATIONS = ("locomo", *ON_FILES)  # compare memories

@@ -8,8 +8,8 @@ from typing import Any
 from lamina.bench.report_table import Table, number
 
 
-def contexts_tables(document: Mapping[str, Any]) -> list[Table]:
-    """The table of ``lamina bench contexts``'s document."""
+def frontier_tables(document: Mapping[str, Any]) -> list[Table]:
+    """The table of ``lamina bench kv-frontier``'s document."""
     rows = document.get("rows", ())
     figures = [key for row in rows[:1] for key in row if key not in ("policy", "ratio", "times")]
     columns = ("policy", "times fewer bytes", *figures)
