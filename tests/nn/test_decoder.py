@@ -114,7 +114,7 @@ def test_costs_are_those_of_the_matrices() -> None:
         ({"vocab_size": True}, "vocab_size=True"),
         ({"short_conv": -1}, "short_conv=-1"),
         ({"mixer": "nothing"}, "mixer='nothing': there are attention"),
-        ({"ffn": "nothing"}, "swiglu, none"),
+        ({"ffn": "nothing"}, "there are swiglu, .*none"),
         ({"block": {"attention": {"windows": 3}}}, "windows"),
         ({"block": {"attention": {"window": 0}}}, "window=0"),
         ({"head_dim": 5}, "head_dim=5 is odd"),
@@ -124,6 +124,16 @@ def test_costs_are_those_of_the_matrices() -> None:
 def test_what_does_not_fit_is_told(wrong: dict[str, Any], told: str) -> None:
     with pytest.raises(InvalidInput, match=told):
         LaminaForCausalLM(LaminaConfig(**SMALL | wrong))
+
+
+@pytest.mark.parametrize("layers", [2, 8])
+def test_what_joins_the_stream_begins_smaller_the_deeper_the_model(layers: int) -> None:
+    torch.manual_seed(0)
+    model = LaminaForCausalLM(LaminaConfig(vocab_size=9, hidden_size=64, num_hidden_layers=layers))
+    block = model.model.layers[0]
+    for joins, inside in ((block.mixer.out, block.mixer.query), (block.ffn.down, block.ffn.gate)):
+        sizes = [float((each.weight.detach() * each.in_features**0.5).std()) for each in (joins, inside)]
+        assert sizes == pytest.approx([(2 * layers) ** -0.5, 1.0], rel=0.05)
 
 
 def test_layers_take_their_names_from_a_list() -> None:

@@ -25,7 +25,22 @@ ARMS: list[Arm] = [
     ("mixer", "attention", {"window": 5}),
     ("mixer", "gated_delta", {"heads": 2, "key_dim": 6, "value_dim": 10, "chunk": 4}),
     ("mixer", "gated_delta", {"taps": 0}),
+    ("mixer", "mom", {"heads": 2, "key_dim": 6, "value_dim": 10, "chunk": 4}),
+    ("mixer", "mom", {"memories": 3, "shared": False, "scope": "stream", "taps": 3}),
+    ("mixer", "mom", {"one_projection": True, "taps": 0, "aux": 0.0}),
+    ("mixer", "bmojo", {"window": 3, "eidetic": 3, "innovation_weight": 1e-3}),
+    (
+        "mixer",
+        "bmojo",
+        {"window": 4, "eidetic": 2, "update_every": 3, "tie_weights": False, "qk_norm": True}
+        | {"position": "clamp", "innovation_weight": 1e-3, "threshold": 0.5},
+    ),
+    ("mixer", "bmojo", {"window": 3, "ssm_settings": {"taps": 0}}),
+    ("mixer", "bmojo", {"window": 3, "eidetic": 2, "select": "random", "innovation_weight": 1e-3}),
+    ("mixer", "table_attention", {"bits": 4, "score": "probability", "window": 5}),
     ("ffn", "swiglu", {"size": 12}),
+    ("ffn", "experts", {"experts": 4, "top_k": 2, "size": 6}),
+    ("ffn", "memory_block", {"bits": 3}),
 ]
 
 
@@ -82,7 +97,7 @@ def test_no_token_sees_a_later_one(model: LaminaForCausalLM) -> None:
         other = ids.clone()
         other[:, place] = (other[:, place] + 7) % 40
         changed = _logits(model, other)
-        assert torch.equal(changed[:, :place], plain[:, :place])
+        torch.testing.assert_close(changed[:, :place], plain[:, :place], rtol=0, atol=1e-12)
         assert not torch.equal(changed[:, place], plain[:, place])
 
 

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lamina.cli import output
-from lamina.cli.adapters_progress import steps as bar
 from lamina.cli.adapters_record import record
 from lamina.cli.command import OWNER, PLAIN, STORE, Session, command
+from lamina.cli.progress import steps as bar
 from lamina.errors import InvalidInput
 
 if TYPE_CHECKING:

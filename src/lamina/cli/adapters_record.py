@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lamina.cli import output
-from lamina.cli.adapters_progress import steps
 from lamina.cli.command import PLAIN, Session, command
+from lamina.cli.progress import steps
 from lamina.errors import InvalidInput, LLMError
 
 if TYPE_CHECKING:

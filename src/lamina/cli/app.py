@@ -44,6 +44,7 @@ from lamina.cli.share import share
 from lamina.cli.show import show
 from lamina.cli.systems import systems
 from lamina.cli.tiers import tiers
+from lamina.cli.train import train
 from lamina.cli.transfer import export, import_
 from lamina.cli.update import update
 
@@ -74,7 +75,7 @@ _PANELS = {
         "quarantine": quarantine,
     },
     "Tiers: text, caches, adapters": {"tiers": tiers, "promote": promote, "demote": demote, "explain": explain},
-    "Models within a budget": {"generate": generate, "channels": channels},
+    "Models within a budget": {"generate": generate, "channels": channels, "train": train},
     "Move and serve": {
         "import": import_,
         "export": export,

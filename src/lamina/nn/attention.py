@@ -19,32 +19,24 @@ from lamina.nn.context import BlockContext, LayerState
 _STATE = ("attention.keys", "attention.values", "attention.places", "attention.real")
 
 
-class Attention(nn.Module):
-    """``window``: a query sees itself and the ``window - 1`` tokens before it; ``None``: all."""
+class CausalMixing(nn.Module):
+    """Mixes values over time by queries and keys, wherever those come from; without weights of its own.
+
+    ``window``: a query sees itself and the ``window - 1`` tokens before it; ``None``: all.
+    """
 
     def __init__(self, config: LaminaConfig, *, window: int | None = None) -> None:
         super().__init__()
-        if window is not None and (isinstance(window, bool) or window < 1):
+        if window is not None and (isinstance(window, bool) or not isinstance(window, int) or window < 1):
             raise InvalidInput(f"window={window!r}: give the tokens that a query sees, from 1, or None for all")
         if config.head_dim % 2:
             raise InvalidInput(f"head_dim={config.head_dim} is odd: rotary positions turn pairs of channels")
         self.heads, self.kv_heads, self.head_dim = config.num_heads, config.num_kv_heads, config.head_dim
         self.window, self.theta = window, config.rope_theta
-        width = config.hidden_size
-        self.query = nn.Linear(width, self.heads * self.head_dim, bias=False)
-        self.key = nn.Linear(width, self.kv_heads * self.head_dim, bias=False)
-        self.value = nn.Linear(width, self.kv_heads * self.head_dim, bias=False)
-        self.out = nn.Linear(self.heads * self.head_dim, width, bias=False)
 
-    def init_weights(self, config: LaminaConfig) -> None:
-        initialization.linear(self.out, config, residual=True)
-
-    def forward(self, x: Tensor, ctx: BlockContext) -> Tensor:
-        """``(batch, time, width)`` to the same."""
-        q, k, v = (
-            projection(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
-            for projection in (self.query, self.key, self.value)
-        )
+    def mixed(self, query: Tensor, key: Tensor, value: Tensor, ctx: BlockContext) -> Tensor:
+        """``query`` ``(batch, time, heads * head_dim)`` to the same; ``key`` and ``value`` have ``kv_heads``."""
+        q, k, v = (each.view(*each.shape[:2], -1, self.head_dim).transpose(1, 2) for each in (query, key, value))
         q, k = (rotate(heads, ctx.positions, self.theta) for heads in (q, k))
         places, real = ctx.positions, ctx.mask
         past = ctx.state is not None and _STATE[0] in ctx.state.tensors
@@ -52,13 +44,12 @@ class Attention(nn.Module):
             k, v, places, real = self._after_past(k, v, ctx)
         if past or self.window is not None or ctx.padded:
             seen = self._seen(ctx, places, real)
-            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=seen[:, None], enable_gqa=True)
+            found = F.scaled_dot_product_attention(q, k, v, attn_mask=seen[:, None], enable_gqa=True)
         else:
-            mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+            found = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
         if ctx.state is not None:
             self._keep(ctx.state, k, v, places, real)
-        y: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
-        return y
+        return found.transpose(1, 2).flatten(2)
 
     def _after_past(self, k: Tensor, v: Tensor, ctx: BlockContext) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         assert ctx.state is not None
@@ -91,12 +82,36 @@ class Attention(nn.Module):
         kept = time if self.window is None else min(time, self.window - 1)
         return int(kept * (2 * self.kv_heads * self.head_dim * el + 9))
 
-    def macs_per_token(self, time: int) -> int:
-        """Multiply-adds of the mean token of ``time``: the four matrices, and scores and values of what it sees."""
-        matrices = sum(projection.weight.numel() for projection in (self.query, self.key, self.value, self.out))
+    def macs_of_mixing(self, time: int) -> int:
+        """Multiply-adds of the mean token of ``time``: scores and values of what it sees."""
         widest = time if self.window is None else min(time, self.window)
         seen = (widest * (widest + 1) / 2 + (time - widest) * widest) / time
-        return int(matrices + 2 * self.heads * self.head_dim * seen)
+        return int(2 * self.heads * self.head_dim * seen)
+
+
+class Attention(CausalMixing):
+    """Queries, keys and values by a matrix each, and one after the mixing."""
+
+    def __init__(self, config: LaminaConfig, *, window: int | None = None) -> None:
+        super().__init__(config, window=window)
+        width = config.hidden_size
+        self.query = nn.Linear(width, self.heads * self.head_dim, bias=False)
+        self.key = nn.Linear(width, self.kv_heads * self.head_dim, bias=False)
+        self.value = nn.Linear(width, self.kv_heads * self.head_dim, bias=False)
+        self.out = nn.Linear(self.heads * self.head_dim, width, bias=False)
+
+    def init_weights(self, config: LaminaConfig) -> None:
+        initialization.linear(self.out, config, residual=True)
+
+    def forward(self, x: Tensor, ctx: BlockContext) -> Tensor:
+        """``(batch, time, width)`` to the same."""
+        y: Tensor = self.out(self.mixed(self.query(x), self.key(x), self.value(x), ctx))
+        return y
+
+    def macs_per_token(self, time: int) -> int:
+        """Multiply-adds of the mean token of ``time``: the four matrices and the mixing."""
+        matrices = sum(projection.weight.numel() for projection in (self.query, self.key, self.value, self.out))
+        return matrices + self.macs_of_mixing(time)
 
 
 def rotate(x: Tensor, positions: Tensor, theta: float) -> Tensor:

@@ -84,6 +84,11 @@ class LaminaPreTrainedModel(PreTrainedModel):  # type: ignore[no-untyped-call]
         if (own := getattr(module, "init_weights", None)) is not None and module is not self:
             own(config)
 
+    def _initialize_weights(self, module: nn.Module, is_custom_code: bool = False) -> None:  # noqa: ARG002
+        # Outside of transformers' own files it passes over modules without weights of their own, as if they had been
+        # loaded; but a block's rules are about the modules in it. Weights that were loaded are marked one by one.
+        super()._initialize_weights(module, is_custom_code=False)
+
 
 class LaminaModel(LaminaPreTrainedModel):  # type: ignore[no-untyped-call]
     """The trunk: token ids to hidden states."""

@@ -120,7 +120,7 @@ class LongTailFacts:
 
     @property
     def _leaves(self) -> int:
-        return math.prodself.clusters
+        return math.prod(self.clusters)
 
     @cached_property
     def _world(self) -> tuple[Tensor, Tensor, Tensor]:

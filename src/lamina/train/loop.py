@@ -52,19 +52,26 @@ def train(
     ``weight_decay`` and ``betas``. ``schedule`` (default: ``rate``) gives the share of the peak. The norm of all
     gradients together is cut to ``clip``. ``precision="bfloat16"`` computes the loss under autocast.
     It ends early once the mean of recent losses (``smoothed``) is under ``below``, or ``stop(step, loss)`` is true.
-    With a ``checkpoint`` that was written before, it goes on from there; ``report`` and ``stop`` hear of new steps only.
+    With a ``checkpoint`` that was written before, it goes on from there, and ``report`` and ``stop`` hear of new steps
+    alone.
 
-    Raises ``InvalidInput`` for no parameters, no steps, a precision there is not, a checkpoint of another run, or a
-    loss that is not finite: nothing is learned from it.
+    Raises ``InvalidInput`` for no parameters, no steps, ``weight_decay`` beside an ``optimizer``, a precision there is
+    not, a checkpoint of another run, or a loss that is not finite: nothing is learned from it.
     """
-    groups: Groups = [{"lr": lr, **(each if isinstance(each, dict) else {"params": [each]})} for each in parameters]
+    given: list[Any] = list(parameters)
+    if not given or not isinstance(given[0], dict):
+        given = [{"params": given}]
+    groups: Groups = [{"lr": lr, **group, "params": list(group["params"])} for group in given]
     shares: list[Schedule] = [group.pop("schedule", schedule or rate) for group in groups]
     learned = [parameter for group in groups for parameter in group["params"]]
     if steps < 1 or not learned:
         raise InvalidInput(f"steps={steps!r}, {len(learned)} parameters: give at least one of each")
-    autocast = _precision(precision, learned[0].device.type)
+    if optimizer is not None and weight_decay:
+        raise InvalidInput(f"weight_decay={weight_decay!r} is AdamW's here: give it to the optimizer or in the groups")
+    device = learned[0].device.type
+    autocast = _precision(precision, device)
     made = (optimizer or _adamw(betas, weight_decay))(groups)
-    run = {"steps": steps, "clip": clip, "precision": precision, **_options(made)}
+    run = {"steps": steps, "clip": clip, "precision": precision, "device": device, **_options(made)}
     peaks = [group["lr"] for group in made.param_groups]
     losses, ended = checkpoint.resume(made, run) if checkpoint is not None else ([], False)
     mean = smoothed(losses)[-1] if losses else None
@@ -157,8 +164,8 @@ def _descend(optimizer: Optimizer, loss: Tensor, clip: float) -> None:
 
 
 def _options(optimizer: Optimizer) -> dict[str, Any]:
-    """The settings of each group by name, so that a checkpoint of a run with others is refused."""
-    return {
+    """Its kind and the settings of each group by name, so that a checkpoint of a run with others is refused."""
+    return {"optimizer": type(optimizer).__name__} | {
         f"groups[{number}].{name}": option
         for number, group in enumerate(optimizer.param_groups)
         for name, option in group.items()
@@ -183,5 +190,5 @@ def _precision(precision: str, device: str) -> Callable[[], AbstractContextManag
     if precision == "float32":
         return nullcontext
     if precision == "bfloat16":
-        return lambda: torch.autocast(device, torch.bfloat16)  # type: ignore[no-any-return]
+        return lambda: torch.autocast(device, torch.bfloat16)
     raise InvalidInput(f'precision={precision!r}: give "float32" or "bfloat16"')

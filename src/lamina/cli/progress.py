@@ -1,4 +1,4 @@
-"""How far a long verb of ``lamina adapters`` is: a bar on stderr, where somebody looks at it."""
+"""How far a long verb is: a bar on stderr, where somebody looks at it."""
 
 from __future__ import annotations
 
