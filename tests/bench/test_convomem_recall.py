@@ -138,7 +138,7 @@ def test_a_name_twice_runs_once(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_all_leaves_out_what_has_no_file(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LAMINA_LOCOMO", raising=False)
-    slow = ("throughput", "load", "kv-frontier")  # need no file, and have tests of their own
+    slow = ("throughput", "load", "kv-frontier", "architectures")  # need no file, and have tests of their own
     harnesses = {name: run for name, run in runner.HARNESSES.items() if name not in slow}
     monkeypatch.setattr(runner, "HARNESSES", harnesses)
     cards = {"convomem": replace(good, name="convomem"), "toy-counting": good}

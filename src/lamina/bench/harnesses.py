@@ -69,6 +69,15 @@ def _kv_frontier(options: Options) -> Document:
     return {"bench": "kv-frontier", "seed": options.seed, "scale": options.scale, "rows": rows}
 
 
+def _architectures(options: Options) -> Document:
+    from lamina.bench import architectures
+
+    rows = architectures.run(options.seed, options.scale, options.note)
+    if options.plot is not None:
+        architectures.draw(rows, options.plot)
+    return {"bench": "architectures", "seed": options.seed, "scale": options.scale, "rows": rows}
+
+
 def _locomo(options: Options) -> Document:
     from lamina.bench.conversations import locomo
 
@@ -132,10 +141,11 @@ HARNESSES: dict[str, Callable[[Options], Document]] = {
     "throughput": _throughput,
     "load": _load,
     "kv-frontier": _kv_frontier,
+    "architectures": _architectures,
     "locomo": _locomo,
     "longmemeval": _longmemeval,
     "convomem": _convomem,
 }
 ON_FILES = ("longmemeval", "convomem")  # run only on data that was named
-DRAWN = ("kv-frontier",)  # have a picture
+DRAWN = ("kv-frontier", "architectures")  # have a picture
 CONVERSATIONS = ("locomo", *ON_FILES)  # compare memories

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from lamina.bench.report_architectures import architecture_tables
 from lamina.bench.report_kv_frontier import frontier_tables
 from lamina.bench.report_load import load_tables
 from lamina.bench.report_recall import recall_tables
@@ -25,7 +26,11 @@ than the baseline, so above 1 is a win. Every baseline ran in the same process g
 """
 
 
-_OWN = {"load": load_tables, "kv-frontier": frontier_tables}  # of harnesses that compare no memories
+_OWN = {
+    "load": load_tables,
+    "kv-frontier": frontier_tables,
+    "architectures": architecture_tables,
+}  # of harnesses that compare no memories
 
 
 def tables(document: Mapping[str, Any]) -> list[Table]:
