@@ -169,6 +169,11 @@ def test_the_side_network_starts_as_every_other_layer_and_the_memory_layer_is_on
             assert torch.equal(mine, theirs)
             assert mine.data_ptr() != theirs.data_ptr()
     assert [layer.self_attn.gate is not None for layer in memory.side.layers] == [False, True]
+    between = LongMem(llama(), memory_layer=2, **SIZES).side  # queries begin as those of the layer whose keys they find
+    assert [layer.self_attn.gate is not None for layer in between.layers] == [False, True]
+    for layer, block in zip(between.layers, (layers[1], layers[2]), strict=True):
+        assert torch.equal(layer.self_attn.q_proj.weight, block.self_attn.q_proj.weight)
+        assert torch.equal(layer.mlp.down_proj.weight, block.mlp.down_proj.weight)
     deeper = {depth: LongMem(llama(layers=depth), **SIZES).memory_layer for depth in (24, 30)}
     assert deeper == {24: 17, 30: 21}
 

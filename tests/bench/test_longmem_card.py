@@ -11,6 +11,8 @@ import torch
 from lamina.activation.side_retrieval import LongMem
 from lamina.bench.experiments.recall.segment_facts import SEGMENT, Asked, Mixture, Texts, texts
 from lamina.bench.experiments.recall.segment_readers import (
+    _FINDERS,
+    Answers,
     Coupled,
     Lesson,
     adapt,
@@ -43,6 +45,10 @@ def test_a_toy_run_measures_every_claim() -> None:
     assert found[BYTES].holds
     assert found[EXACT].holds
     assert not found[EARLIER].holds  # two steps teach nothing, and the card says so
+
+
+def test_the_probe_takes_a_layer_that_was_laid_out_to_copy() -> None:
+    assert LongMem(backbone(0, steps=1), "auto", **SETTINGS).memory_layer in _FINDERS
 
 
 def test_lessons_are_consecutive_segments_with_the_past_of_their_own_text_in_the_bank(memory: LongMem) -> None:
@@ -102,6 +108,10 @@ def test_answers_and_recall_are_counted_by_hand(memory: LongMem, told: Texts) ->
     wrong = ask(lambda lesson: perfect(lesson).roll(1, -1), told, 4)
     assert wrong.share(Asked.EARLIER) == wrong.share(Asked.EARLIER, 2, 3) == 0
     assert np.isnan(wrong.share(Asked.EARLIER, 30, 40))
+    old = told.place[:, 2:] < 2 * SEGMENT
+    known = Answers(old, told.asked[:, 2:], told.distance[:, 2:], np.zeros(old.shape))
+    assert (known.share(Asked.EARLIER, before=True), known.share(Asked.EARLIER) < 1) == (1, True)
+    assert np.isnan(known.share(Asked.HERE, before=True))
     banks = remembered(memory, told, 4, chunk=1)
     everything = LongMem(memory.backbone, **(SETTINGS | {"topk": 4 * SEGMENT}))
     assert recall(everything, banks, told, 4).head == 1  # who finds all tokens finds the right one

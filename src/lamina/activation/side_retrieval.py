@@ -20,7 +20,7 @@ with its own bank, as ``forward(..., labels=...).loss`` says.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,7 @@ from torch.nn import functional as F
 from lamina._optional import require
 from lamina.activation.retrieval_memory import frozen
 from lamina.activation.retrieval_memory.bank import MemoryBank
+from lamina.activation.retrieval_memory.probing import best_layer
 from lamina.activation.retrieval_memory.side_network import Pair, SideNet
 from lamina.cube.payload import Fingerprint
 from lamina.errors import InvalidInput
@@ -51,7 +52,8 @@ class Read(NamedTuple):
 class LongMem(nn.Module):
     """``backbone``, which is frozen for good (``requires_grad`` off, eval mode), and ``side``, which may learn.
 
-    ``memory_layer`` (from 0) gives the keys; by default the one at 17/24 of the depth that a side layer is a copy of.
+    ``memory_layer`` (from 0) gives the keys; by default the one at 17/24 of the depth that a side layer is a copy of,
+    with ``"auto"`` the one that finds most in a probe with random tokens (``retrieval_memory.probing``).
     ``side_layers`` is half the backbone's layers. A position finds ``topk`` tokens in chunks of ``chunk``; banks hold
     ``capacity`` tokens. ``segment`` is the most tokens that are read at once. Not for several threads at once.
 
@@ -61,7 +63,7 @@ class LongMem(nn.Module):
     def __init__(
         self,
         backbone: PreTrainedModel,
-        memory_layer: int | None = None,
+        memory_layer: int | Literal["auto"] | None = None,
         chunk: int = 4,
         topk: int = 64,
         capacity: int = 65_536,
@@ -75,17 +77,23 @@ class LongMem(nn.Module):
         if layers < 1 or depth % layers or (side_layers is None and depth % 2):
             raise InvalidInput(f"side_layers={side_layers!r} must divide the {depth} layers of the backbone")
         self.stride = depth // layers
-        layer = self.stride * int(layers * _DEPTH) + self.stride - 1 if memory_layer is None else memory_layer
-        if not 0 <= layer < depth:
-            raise InvalidInput(f"memory_layer={memory_layer!r} must be a layer of the backbone, 0 to {depth - 1}")
+        if memory_layer not in {None, "auto", *range(depth)}:
+            raise InvalidInput(
+                f"memory_layer={memory_layer!r} must be a layer of the backbone, 0 to {depth - 1}, or 'auto'"
+            )
         if chunk < 1 or topk < chunk or topk % chunk or capacity < chunk or capacity % chunk:
             raise InvalidInput(f"{topk=} and {capacity=} must be positive multiples of {chunk=}")
         limit = int(backbone.config.max_position_embeddings)
         if not 1 <= segment <= limit:
             raise InvalidInput(f"{segment=} must be at least 1 and at most the {limit} positions of the backbone")
-        self.memory_layer, self.chunk, self.topk, self.capacity, self.segment = layer, chunk, topk, capacity, segment
+        self.chunk, self.topk, self.capacity, self.segment = chunk, topk, capacity, segment
         self.backbone = backbone.requires_grad_(False)
         self.train(False)
+        if memory_layer is None:
+            memory_layer = self.stride * int(layers * _DEPTH) + self.stride - 1
+        elif memory_layer == "auto":
+            memory_layer = best_layer(backbone, chunk=chunk, topk=topk, segment=segment)
+        self.memory_layer = layer = memory_layer
         self._known: tuple[frozen.Versions, Fingerprint] | None = None
         self._lower = frozen.Lower(backbone, layer)
         self.side = SideNet(backbone, layers, layer, topk)

@@ -19,10 +19,12 @@ from lamina.errors import NotFound
 # paper name -> module that holds its CARD
 CARDS: dict[str, str] = {
     "a-mem": "lamina.bench.systems.a_mem",
+    "b-mojo": "lamina.bench.systems.b_mojo",
     "cake": "lamina.bench.systems.cake",
     "cmt": "lamina.bench.systems.cmt",
     "convomem": "lamina.bench.systems.convomem",
     "dynamical-intelligence": "lamina.bench.systems.dynamical_intelligence",
+    "fast-slow-nmn": "lamina.bench.systems.fast_slow_nmn",
     "hmt": "lamina.bench.systems.hmt",
     "longmem": "lamina.bench.systems.longmem",
     "mem-alpha": "lamina.bench.systems.mem_alpha",
@@ -30,6 +32,7 @@ CARDS: dict[str, str] = {
     "mem0": "lamina.bench.systems.mem0",
     "memlora": "lamina.bench.systems.memlora",
     "memory-reweaving": "lamina.bench.systems.memory_reweaving",
+    "memoryformer": "lamina.bench.systems.memoryformer",
     "memos": "lamina.bench.systems.memos",
     "talking-heads": "lamina.bench.systems.talking_heads",
     "xkv": "lamina.bench.systems.xkv",

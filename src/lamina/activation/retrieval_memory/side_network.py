@@ -85,15 +85,18 @@ class SideNetLayer(nn.Module):
 
 
 class SideNet(nn.Module):
-    """``layers`` side layers beside ``model``; the one beside its layer ``memory_layer`` reads ``topk`` tokens."""
+    """``layers`` side layers beside ``model``; the one beside its layer ``memory_layer`` reads ``topk`` tokens and
+    begins as that layer, the others as the last layer that each stands beside."""
 
     def __init__(self, model: PreTrainedModel, layers: int, memory_layer: int, topk: int) -> None:
         super().__init__()
         base: Any = model.base_model
         stride = len(base.layers) // layers
         reading = memory_layer // stride
+        copied = [stride * n + stride - 1 for n in range(layers)]
+        copied[reading] = memory_layer  # the queries that are to find its keys begin as its own
         self.layers = nn.ModuleList(
-            SideNetLayer(base.layers[stride * n + stride - 1], topk if n == reading else None) for n in range(layers)
+            SideNetLayer(base.layers[layer], topk if n == reading else None) for n, layer in enumerate(copied)
         )
         self.norm = deepcopy(base.norm)
         self.joint: GatedJointAttention = self.layers[reading].self_attn  # type: ignore[assignment]

@@ -1,14 +1,18 @@
 """Card of LongMem: facts of segments read long ago, answered by a frozen model and a side network that learned to look.
 
 A small Llama, whose copying heads are laid out by hand to begin with, learns to say the value of a fact stated in the
-same segment of 128 tokens and is frozen. The side network learns on consecutive segments of texts, most of whose
-questions are about facts 2 to 40 segments back. All is measured on texts that were never taught: the bank holds their
-first segments, and the questions of the rest are asked, to the memory, to the backbone, with banks of other rows, with
-the gate closed, and with chunks of another length.
+same segment of 128 tokens and is frozen. A probe finds the layer whose keys tell tokens apart best; the bank keeps
+those. The side network learns on consecutive segments of texts, most of whose questions are about facts 2 to 40
+segments back. All is measured on texts that were never taught: the bank holds their first segments, and the questions
+of the rest are asked, to the memory, to the backbone, with banks of other rows, with the gate closed, and with chunks
+of another length.
 
 The rival that keeps the side network's own keys (Memorizing Transformers) is taught on the same lessons with the same
-rates. Then both are taught on for some steps and asked again with banks written before: what was kept by a rival that
-learns has gone stale. ``lamina.bench.experiments.recall.segment_facts`` says how texts are made: this is toy scale.
+rates. Then both are taught on for some steps, at the full rate, and asked again, with banks written before, what those
+hold; the notes also tell what each answers with a new bank: a rival that loses as much with that has not been betrayed
+by its old one, but has unlearned. Rates, mixture and layers were chosen on another seed than the one reported, by as
+many tries for the rival.
+``lamina.bench.experiments.recall.segment_facts`` says how texts are made: this is toy scale.
 """
 
 from __future__ import annotations

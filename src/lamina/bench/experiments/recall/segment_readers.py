@@ -31,10 +31,13 @@ if TYPE_CHECKING:
     from lamina.activation.retrieval_memory.side_network import Pair
 
 LAYERS, HEADS = 4, 8
+_BETAS, _EPS, _DECAY = (0.9, 0.98), 1e-6, 0.01  # of the paper's AdamW
 _FINDERS = (2, 3)  # layers whose heads look for a token that follows one like theirs
 _LESSON = Mixture(facts=16, here=24, earlier=0)  # of the backbone
+_TAUGHT = Mixture(facts=3, here=8, earlier=30)  # of the side network: more questions than the texts of the test have
 _PROSE = 0.5  # weight of the prose in what is learned
-_GATE_RATE = 10  # of the gates, as a multiple of the others': they decide whether anything is learned from the bank
+_KEPT = 2.0  # and of the answers from the same segment, which the side network is to leave as they are
+_GATE_RATE = 2  # of the gates, as a multiple of the others'; at 10 they open for good before the rest has learned
 
 
 def backbone(seed: int, *, steps: int, width: int = 128, rows: int = 8, lr: float = 3e-3) -> LlamaForCausalLM:
@@ -67,10 +70,11 @@ class Lesson:
         """Nats at each position (rows, length)."""
         return F.cross_entropy(logits.transpose(1, 2), self.targets, reduction="none")
 
-    def loss(self, logits: Tensor) -> Tensor:
-        """Mean over the answers of each kind, and over the prose with less weight."""
+    def loss(self, logits: Tensor, here: float = 1.0) -> Tensor:
+        """Mean over the answers of each kind, those of the same segment with weight ``here``, and over the prose with
+        less weight."""
         losses = self.losses(logits)
-        weights = {Asked.PROSE: _PROSE, Asked.HERE: 1.0, Asked.EARLIER: 1.0}
+        weights = {Asked.PROSE: _PROSE, Asked.HERE: here, Asked.EARLIER: 1.0}
         parts = [weight * losses[self.asked == kind].mean() for kind, weight in weights.items() if self.has(kind)]
         return torch.stack(parts).sum()
 
@@ -104,7 +108,7 @@ def lessons(seed: int, rows: int, lengths: Sequence[int], memory: LongMem) -> It
     sizes = iter(lengths)
     while True:
         count = next(sizes, lengths[-1])
-        told, banks = texts(rng, rows, count, Mixture()), memory.banks(rows)
+        told, banks = texts(rng, rows, count, _TAUGHT), memory.banks(rows)
         for segment in range(count):
             lesson = Lesson.of(told, segment)
             if lesson.has(Asked.EARLIER):
@@ -122,17 +126,20 @@ def adapt(
     lr: float,
     report: Callable[[int, float], None] | None = None,
 ) -> list[float]:
-    """Teach the side network on ``steps`` segments; the loss of each."""
+    """Teach the side network on ``steps`` segments; the loss of each. AdamW as in the paper but for the rate."""
 
     def loss(_: int) -> Tensor:
         lesson, banks = next(course)
-        return lesson.loss(memory(lesson.ids, banks).logits)
+        return lesson.loss(memory(lesson.ids, banks).logits, _KEPT)
 
     gate = memory.side.joint.gate
     rest = [parameter for parameter in memory.side.parameters() if parameter is not gate]
-    groups: list[dict[str, Any]] = [{"params": rest}, {"params": [gate], "lr": _GATE_RATE * lr}]
+    groups: list[dict[str, Any]] = [
+        {"params": rest, "eps": _EPS},
+        {"params": [gate], "lr": _GATE_RATE * lr, "eps": _EPS},
+    ]
     memory.train()
-    losses = train(groups, loss, steps=steps, lr=lr, report=report)
+    losses = train(groups, loss, steps=steps, lr=lr, weight_decay=_DECAY, betas=_BETAS, report=report)
     memory.eval()
     return losses
 
@@ -147,9 +154,12 @@ class Answers:
     distance: NDArray[np.int64]
     losses: NDArray[np.float64]
 
-    def share(self, kind: Asked, nearest: int = 0, farthest: int = 10**6) -> float:
-        """Of right answers to questions of ``kind`` on facts within these segments."""
+    def share(self, kind: Asked, nearest: int = 0, farthest: int = 10**6, *, before: bool = False) -> float:
+        """Of right answers to questions of ``kind`` on facts within these segments; ``before``: only on facts stated
+        before the first segment that was asked."""
         chosen = (self.asked == kind) & (self.distance >= nearest) & (self.distance <= farthest)
+        if before:
+            chosen &= self.distance > np.arange(self.distance.shape[1])[None, :, None]
         return float(self.right[chosen].mean()) if chosen.any() else math.nan
 
     @property
