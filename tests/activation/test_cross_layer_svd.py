@@ -68,11 +68,27 @@ def test_a_lone_query_sees_what_several_would() -> None:
     _, two = read(lm, policy, [ids[:, :90]])
     query = torch.randn(1, 4, 1, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     for layer in range(3):
-        assert torch.equal(one._whole(layer, one.factors[layer // 2])[0], two._whole(layer, two.factors[layer // 2])[0])
+        assert torch.equal(one._whole(layer)[0], two._whole(layer)[0])
         found = one.attention(layer, query, 0.25)
-        keys, values = two._whole(layer, two.factors[layer // 2])
+        keys, values = two._whole(layer)
         wanted = torch.nn.functional.scaled_dot_product_attention(query, keys, values, scale=0.25, enable_gqa=True)
         assert found is not None and torch.allclose(found, wanted, atol=1e-12)
+
+
+def test_held_keys_are_the_rebuilt_ones_and_stay_within_their_bytes() -> None:
+    """For as long as their factors do: past a tail that is folded in, and for no more groups than fit."""
+    lm, ids = tiny(), torch.tensor([numbers(130)])
+    group = 2 * 2 * 16 * 8 * 96  # bytes of two layers' keys of 96 tokens
+    parts = [ids[:, :100], *ids[:, 100:].split(1, 1)]
+    wanted, bare = read(lm, XKV(ratio=2.0, group=2, tail=16), parts)
+    for room, layers in ((group - 1, {2}), (group, {0, 1}), (2**30, {0, 1, 2})):
+        _, cache = read(lm, XKV(ratio=2.0, group=2, tail=16, rebuilt=room), parts[:3])
+        before = cache.nbytes - sum(keys.nbytes for keys in cache._rebuilt.values())
+        assert set(cache._rebuilt) == layers and 0 < cache.nbytes - before <= room
+    found, cache = read(lm, XKV(ratio=2.0, group=2, tail=16, rebuilt=2**30), parts)
+    assert torch.allclose(found, wanted, atol=1e-9)
+    assert all(cache._rebuilt[n].shape[2] == cache.factors[n // 2][0].count > 96 for n in range(3))
+    assert cache.nbytes == bare.nbytes + sum(keys.nbytes for keys in cache._rebuilt.values())
 
 
 def test_a_group_shares_the_best_basis_of_its_layers_side_by_side() -> None:
@@ -145,6 +161,9 @@ def test_keys_are_of_lower_rank_with_their_positions_off() -> None:
         {"rank_k": 0, "rank_v": 3},
         {"ratio": 2.0, "group": 0},
         {"ratio": 2.0, "tail": -1},
+        {"ratio": 2.0, "select": 0},
+        {"ratio": 2.0, "rebuilt": -1},
+        {"ratio": 2.0, "select": 64, "rebuilt": 2**20},
     ],
 )
 def test_nonsense_is_refused(options: dict[str, Any]) -> None:

@@ -26,6 +26,8 @@ from lamina.errors import InvalidInput
         ("xkv:rank_k=32,rank_v=48,group=4,sinks=0,tail=64", XKV(rank_k=32, rank_v=48, group=4, sinks=0, tail=64)),
         ("cake:6MiB+int8", CAKE("6MiB", bits=8)),
         ("xkv:ratio=8 + int4", XKV(8.0, bits=4)),
+        ("xkv:ratio=3,select=256", XKV(3.0, select=256)),
+        ("xkv:ratio=3,rebuilt=1048576", XKV(3.0, rebuilt=2**20)),
         ("cake:6MiB+xkv:ratio=2,tail=32+int8", EvictedBases(CAKE("6MiB"), XKV(2.0, tail=32, bits=8))),
     ],
 )

@@ -88,7 +88,9 @@ class Naive:
                     age = self.now - slot["position"]
                     score = query[part] @ (slot["codes"][c] @ weave.key[c])[part] / math.sqrt(size)
                     score = score - math.log1p(math.exp(float(weave.age))) * math.log(1 + age)
-                    scores.append(score + weave.salience[head] * slot["salience"] * 0.999**age)
+                    scores.append(
+                        score + math.log1p(math.exp(float(weave.salience[head]))) * slot["salience"] * 0.999**age
+                    )
                 scores.append(query[part] @ weave.null[c][part] / math.sqrt(size))
                 weights = torch.softmax(torch.stack(scores), 0)
                 mix = torch.zeros(size, dtype=h.dtype)
@@ -209,7 +211,11 @@ def test_nothing_untaught_changes_a_bit_of_smollm2() -> None:
     lm = CausalLM.load()
     ids = torch.tensor([lm.encode("The capital of France is Paris, and the number of the house is 4711. " * 3)[:48]])
     reweaver = MemoryReweaver(576, window=16, capture=(8, 15, 23), inject=(9, 24), slots=8)
-    with torch.no_grad(), reweave(lm.model, reweaver, reweaver.empty()) as session:
+    with (
+        torch.no_grad(),
+        pytest.warns(UserWarning, match="idle"),
+        reweave(lm.model, reweaver, reweaver.empty()) as session,
+    ):
         logits, cache = read(lm.model, ids, 16)
         last = lm.model(ids[:, :1], past_key_values=cache, use_cache=True, logits_to_keep=1).logits
     with torch.no_grad():
@@ -264,11 +270,11 @@ def test_what_the_window_sees_is_not_read_from_slots() -> None:
     ids = tokens(1, 30)
     seen: list[Tensor] = []
     place = reweaver.places[0]
-    place.register_forward_hook(lambda _m, given, out: seen.append(given[2] & (given[1].positions != EMPTY)[:, None]))
+    place.register_forward_hook(lambda _m, given, out: seen.append(given[2].readable))
     held: list[Tensor] = []
     place.register_forward_hook(lambda _m, given, out: held.append(given[1].positions))
     woven(model, reweaver, ids, WINDOW)
-    for chunk, (readable, positions) in enumerate(zip(seen, held, strict=True)):
+    for chunk, (readable, positions) in enumerate(zip(seen, held, strict=True), 1):  # the first has nothing to read
         for step in range(readable.shape[1]):
             now = chunk * WINDOW + step
             assert set(positions[readable[:, step]].tolist()) == set(range(max(0, now - WINDOW)))
@@ -291,7 +297,7 @@ def test_gradients_reach_every_part_through_the_buffer() -> None:
     reweaver.zero_grad()
     with torch.no_grad():
         for place in reweaver.places:  # surprisal and running means have no gradient on purpose
-            place.salience.zero_()
+            place.salience.fill_(-50)
 
     def loss() -> Tensor:
         with reweave(model, reweaver, reweaver.empty(2)):
@@ -422,6 +428,23 @@ def test_a_state_is_refused_by_others(lm: CausalLM) -> None:
             LatentState.from_cube(damaged, reweaver.fingerprint(lm))
 
 
+@pytest.mark.parametrize("teach", ["the model alone", "both"])
+def test_a_model_taught_since_is_another_model(teach: str) -> None:
+    lm, reweaver = CausalLM(sliding(), CausalLM.load().tokenizer, "sliding"), taught()
+    state, made = reweaver.empty().cube(reweaver.fingerprint(lm)), reweaver.cube(lm)
+    assert LatentState.from_cube(state, reweaver.fingerprint(lm)).seen == 0
+    if teach == "both":
+        fit(lm.model, reweaver, [tokens(1, 20)], steps=1, freeze_base=False)
+    else:
+        with torch.no_grad():
+            lm.model.lm_head.weight.add_(1)
+    with pytest.raises(FingerprintMismatch, match="weights differ"):
+        LatentState.from_cube(state, reweaver.fingerprint(lm))
+    with pytest.raises(FingerprintMismatch, match="weights differ"):
+        MemoryReweaver.from_cube(lm, made)
+    assert MemoryReweaver.from_cube(lm, reweaver.cube(lm)).version == reweaver.version
+
+
 def test_merging_keeps_the_most_salient_of_both() -> None:
     model, reweaver, ids = sliding(), taught(), tokens(2, 40)
     (_, early), (_, late) = woven(model, reweaver, ids[:, :25], 5), woven(model, reweaver, ids, 5)
@@ -503,6 +526,7 @@ def test_a_model_without_a_window_of_its_own_and_signals_one_by_one() -> None:
     ids = tokens(1, 20)
     kept = {}
     for signals in (("surprisal",), ("learned",)):
-        _, state = woven(model, taught(salience=signals), ids, WINDOW)
+        with pytest.warns(UserWarning, match="reweaver idle: model=LlamaForCausalLM attends to all"):
+            _, state = woven(model, taught(salience=signals), ids, WINDOW)
         kept[signals] = state.buffer.salience
     assert not torch.equal(kept["surprisal",], kept["learned",])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lamina.activation.state_reweaving import MemoryReweaver, read
+from lamina.activation.state_reweaving import MemoryReweaver, read, reweave
 from lamina.bench.experiments.recall.planted_bindings import (
     ASK,
     NAMES,
@@ -26,6 +26,7 @@ from lamina.bench.experiments.recall.reweaving_arms import (
     ask,
     backbone,
     further,
+    kept,
     lessons,
     token_bytes,
 )
@@ -128,6 +129,21 @@ def test_answers_are_counted_by_distance() -> None:
     assert right == (pairs == given.numbers.reshape(-1, 2))[:, 0].mean()
 
 
+def test_what_is_in_a_slot_when_asked_is_told() -> None:
+    base = backbone(0, width=32)
+    given = documents(np.random.default_rng(2), 3, LENGTH, part="ask", distances=((70, 200),))
+    sizes = {"window": WINDOW, "capture": (1,), "inject": (2,)}
+    assert kept(Arm(base, WINDOW, MemoryReweaver(32, slots=LENGTH, **sizes)), given) == (1.0, 1.0)
+    few = Arm(base, WINDOW, MemoryReweaver(32, slots=4, **sizes))
+    expected = []
+    with torch.no_grad():
+        for row, place, distance in zip(given.rows, given.places, given.distances, strict=True):
+            with reweave(base, few.reweaver, few.reweaver.empty()) as session:
+                read(base, torch.from_numpy(given.ids[row : row + 1, :place]), WINDOW)
+            expected.append(place - distance in session.state.buffer.positions[0].tolist())
+    assert kept(few, given)[0] == pytest.approx(np.mean(expected))
+
+
 def test_teaching_an_arm_leaves_the_others_and_their_start_alone() -> None:
     base, course = backbone(0, width=32), Course(1, 1, 1)
     before = {name: tensor.clone() for name, tensor in base.state_dict().items()}
@@ -138,7 +154,7 @@ def test_teaching_an_arm_leaves_the_others_and_their_start_alone() -> None:
         assert arm.model.config.sliding_window == WINDOW
     assert all(torch.equal(tensor, before[name]) for name, tensor in base.state_dict().items())
     lengths = [given.ids.shape[1] for given in lessons(0, course)]
-    assert lengths == [3 * 5 + 17, 96, LENGTH]
+    assert lengths == [3 * 5 + 48, 96, LENGTH]
 
 
 def test_wrong_scale_is_refused() -> None:

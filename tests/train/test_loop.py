@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lamina.errors import InvalidInput
-from lamina.train.loop import parameter_groups, rate, smoothed, train, warmup_cosine
+from lamina.train.loop import parameter_groups, rate, smoothed, train, warmup_cosine, without_denormals
 
 
 def test_equals_a_plain_loop_of_torch() -> None:
@@ -199,3 +199,20 @@ def test_groups_decay_matrices_alone_and_let_modules_decide() -> None:
     ]
     assert (matrices["weight_decay"], rest["weight_decay"], matrices["lr"]) == (0.2, 0.0, 0.01)
     assert len(train(parameter_groups(model, 0.01), lambda _: model[0](torch.ones(2)).sum(), steps=2, lr=1.0)) == 2
+
+
+def test_numbers_too_small_to_be_normal_are_zero_within_and_come_back() -> None:
+    tiny = torch.tensor(1e-39)
+    seen: list[float] = []
+    weight = torch.nn.Parameter(torch.ones(1))
+
+    def loss(_: int) -> torch.Tensor:
+        seen.append(float(tiny * 1))
+        return weight.square().sum()
+
+    train([weight], loss, steps=1, lr=0.1)
+    assert seen == [0.0] and float(tiny * 1) > 0
+    with without_denormals():
+        train([weight], loss, steps=1, lr=0.1)
+        assert float(tiny * 1) == 0.0
+    assert float(tiny * 1) > 0

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from lamina.activation.budgeted import indicators, shares
+from lamina.activation.budgeted import indicators, ranks, shares
 from lamina.activation.cascade_eviction import CAKE
 from lamina.activation.cross_layer_svd import XKV, XKVCache
 from lamina.errors import BudgetError, InvalidInput
@@ -48,7 +48,10 @@ class EvictedBases:
             raise InvalidInput(f"evict={self.evict!r}: give bits to the factors, which are what is stored")
 
     def cache(self, model: PreTrainedModel) -> EvictedBasesCache:
-        """An empty cache for ``model``."""
+        """An empty cache for ``model``. Raises ``InvalidInput`` for one that caches latents: what attends to them has
+        keys of another kind, which say nothing of where a group's bytes are."""
+        if ranks.caches_latents(model):
+            raise InvalidInput(f"model={type(model).__name__}: caches latents; give XKV alone")
         return EvictedBasesCache(
             self, int(model.config.get_text_config(decoder=True).num_hidden_layers), Rotary.of(model)
         )
@@ -132,8 +135,7 @@ class EvictedBasesCache(XKVCache):
 
     def _score(self, number: int, layer: int, query: Tensor, scaling: float) -> None:
         """Add what ``layer`` says of its group's tokens and of how much the group wants."""
-        found = self.factors.get(number)
-        keys = self.layers[layer].keys if found is None else self._whole(layer, found)[0]
+        keys = self._whole(layer)[0] if number in self.factors else self.layers[layer].keys
         window = min(self.evict.window, query.shape[2], keys.shape[2])
         seen = indicators.window_attention(query[:, :, -window:], keys, self.seen_by(layer), scaling)
         evict = self.evict
@@ -187,11 +189,12 @@ class EvictedBasesCache(XKVCache):
 
     def _cut(self, number: int, budget: int) -> None:
         chosen = self._scores[number].topk(budget, -1).indices.sort(-1).values
-        ranks = self._ranks(number, budget)
+        allowed = self._ranks(number, budget)
         keys, values = self.factors[number]
-        if ranks is None:  # so few tokens that only fewer numbers of each would pay
-            ranks = keys.rank, values.rank
-        self._hold(
-            number, keys.kept(chosen, ranks[0]), values.kept(chosen, ranks[1]), self.places[number].gather(1, chosen)
+        if allowed is None:  # so few tokens that only fewer numbers of each would pay
+            allowed = keys.rank, values.rank
+        factors = tuple(
+            self._rounded(part.kept(chosen, rank)) for part, rank in zip((keys, values), allowed, strict=True)
         )
+        self._hold(number, factors, self.places[number].gather(1, chosen))
         self._scores[number] = self._scores[number].gather(1, chosen)

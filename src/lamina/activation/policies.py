@@ -42,6 +42,7 @@ def _group(text: str) -> int | str:
 _READ: Mapping[str, Callable[[str], Any]] = {
     "budget": str,
     **dict.fromkeys(("tokens", "window", "pool", "sinks", "every", "seed", "rank_k", "rank_v", "tail"), int),
+    **dict.fromkeys(("select", "rebuilt"), int),
     **dict.fromkeys(("gamma", "beta", "ratio"), float),
     "tau": _pair,
     "group": _group,

@@ -18,6 +18,7 @@ changes no bit of what the model says; ``reweaving.training.fit`` teaches it.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ from lamina.activation.reweaving.buffer import Kept
 from lamina.activation.reweaving.reweaver import MemoryReweaver, Remembered
 from lamina.activation.reweaving.salience import normalizer, standardised, surprisal
 from lamina.activation.reweaving.state import LatentState
+from lamina.activation.reweaving.weaving import View
 from lamina.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -48,7 +50,8 @@ def reweave(model: PreTrainedModel, reweaver: MemoryReweaver, state: LatentState
     One call reads at most ``reweaver.window`` tokens, all rows equally many, without padding: ``read`` does a text in
     pieces, ``generate`` does so with ``prefill_chunk_size``. Rows must keep their order (no beam search). Raises
     ``InvalidInput`` for a model without ``model.model.layers``, another width or dtype, another window than the
-    model's own, or a layer it does not have.
+    model's own, or a layer it does not have. Warns if layers of the model attend to everything: then
+    nothing is forgotten, unless the cache has a budget.
     """
     layers = _layers(model, reweaver)
     session = Reweaving(reweaver, state)
@@ -80,7 +83,7 @@ class _Chunk:
     ids: Tensor
     before: LatentState
     places: Kept
-    readable: Tensor
+    view: View
     positions: Tensor
     keep: int | Tensor
     codes: list[Tensor] = field(default_factory=list)
@@ -88,6 +91,11 @@ class _Chunk:
     unused: list[Tensor] = field(default_factory=list)
     deepest: Tensor | None = None
     last: tuple[Tensor, Tensor] | None = None  # last hidden states and logits
+
+    @property
+    def reads(self) -> bool:
+        """Whether there is anything yet to read."""
+        return bool(self.view.readable.any())
 
 
 @dataclass(slots=True)
@@ -114,9 +122,10 @@ def _begin(session: Reweaving, _model: Any, given: tuple[Any, ...], options: dic
     # `count - 1` places. What the others may read is among those.
     places = state.buffer.joined(state.ring.part(slice(count - 1)))
     readable = places.readable(reweaver.slots, reweaver.window, state.seen, count)
+    places, readable = places.pruned(readable, reweaver.slots)
     positions = torch.arange(state.seen, state.seen + count, device=ids.device)
     keep = options.get("logits_to_keep", 0)
-    session.chunk = _Chunk(ids, state, places, readable, positions, keep)
+    session.chunk = _Chunk(ids, state, places, View.of(places, readable, positions), positions, keep)
     return given, options | {"logits_to_keep": 0}  # surprisal needs them all
 
 
@@ -127,9 +136,9 @@ def _layer(session: Reweaving, number: int, _layer: Any, _given: Any, output: An
     if number in reweaver.capture:
         chunk.codes.append(reweaver.encode(hidden, len(chunk.codes)))
         chunk.deepest = hidden
-    if number not in reweaver.inject:
+    if number not in reweaver.inject or not (chunk.reads or torch.is_grad_enabled()):
         return output
-    woven = reweaver.places[len(chunk.asked)](hidden, chunk.places, chunk.readable, chunk.positions)
+    woven = reweaver.places[len(chunk.asked)](hidden, chunk.places, chunk.view)
     chunk.asked.append(hidden)
     chunk.unused.append(woven.unused)
     attended = chunk.places.attended + woven.read.float()
@@ -229,5 +238,11 @@ def _layers(model: Any, reweaver: MemoryReweaver) -> Any:
     if own is not None and own != reweaver.window:
         raise InvalidInput(
             f"model={name}: its window is {own}, the reweaver's {reweaver.window}; they must be the same"
+        )
+    if own is None or "full_attention" in (getattr(model.config, "layer_types", None) or ()):
+        warnings.warn(
+            f"reweaver idle: model={name} attends to all that its cache holds, not to window={reweaver.window} tokens: "
+            "nothing is forgotten that slots could give back; load it with sliding_window, or budget its cache",
+            stacklevel=4,
         )
     return layers

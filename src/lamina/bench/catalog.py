@@ -34,7 +34,10 @@ CARDS: dict[str, str] = {
     "memory-reweaving": "lamina.bench.systems.memory_reweaving",
     "memoryformer": "lamina.bench.systems.memoryformer",
     "memos": "lamina.bench.systems.memos",
+    "mom": "lamina.bench.systems.mom",
+    "synaptic-resonance": "lamina.bench.systems.synaptic_resonance",
     "talking-heads": "lamina.bench.systems.talking_heads",
+    "ultramem-v2": "lamina.bench.systems.ultramem_v2",
     "xkv": "lamina.bench.systems.xkv",
 }
 

@@ -88,7 +88,7 @@ def _packed_xkv(cache: XKVCache) -> dict[str, Tensor]:
         found |= {f"{at}.key": layer.keys, f"{at}.value": layer.values, f"{at}.place": layer.places}
     for number, pair in cache.factors.items():
         found[f"group.{number:03d}.place"] = cache.places[number]
-        for kind, factors in zip(("key", "value"), pair, strict=True):
+        for kind, factors in zip(_kinds(cache), pair, strict=True):
             at = f"group.{number:03d}.{kind}"
             found |= _put(f"{at}.left", factors.left) | _put(f"{at}.right", factors.right)
             found |= {f"{at}.lost": factors.lost, f"{at}.norm": factors.norm}
@@ -107,8 +107,13 @@ def _fill_xkv(cache: XKVCache, tensors: Mapping[str, Tensor]) -> None:
         if f"group.{number:03d}.place" not in tensors:
             continue
         cache.places[number] = tensors[f"group.{number:03d}.place"]
-        keys, values = (_factors(tensors, f"group.{number:03d}.{kind}", bits, dtype) for kind in ("key", "value"))
-        cache.factors[number] = (keys, values)
+        kinds = (f"group.{number:03d}.{kind}" for kind in _kinds(cache))
+        cache.factors[number] = tuple(_factors(tensors, kind, bits, dtype) for kind in kinds)
+
+
+def _kinds(cache: XKVCache) -> tuple[str, ...]:
+    """What of a group is factored: keys and values, or latents, which stand for both."""
+    return ("key",) if cache.rotary is None else ("key", "value")
 
 
 def _factors(tensors: Mapping[str, Tensor], at: str, bits: int | None, dtype: torch.dtype) -> Factors:

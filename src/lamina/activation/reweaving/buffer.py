@@ -100,6 +100,18 @@ class Kept:
         stronger = behind.gather(2, order).cumsum(2)
         return behind & (torch.empty_like(stronger).scatter(2, order, stronger) <= slots)
 
+    def pruned(self, readable: Tensor, least: int) -> tuple[Kept, Tensor]:
+        """Only places that someone reads, by ``readable`` ``(B, count, n)``, but ``least`` of them; and its columns.
+
+        Whatever is retained after the chunk its last position reads, but for the token that leaves the window then.
+        """
+        read = readable.any(1)
+        count = max(least, int(read.sum(1).max()))
+        if count >= len(self):
+            return self, readable
+        places = read.byte().argsort(dim=1, descending=True, stable=True)[:, :count].sort(dim=1).values
+        return self.taken(places), readable.gather(2, places[:, None].expand(-1, readable.shape[1], -1))
+
 
 def fade(salience: Tensor, age: Tensor) -> Tensor:
     """``salience`` after ``age`` steps."""

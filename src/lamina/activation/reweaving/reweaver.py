@@ -17,11 +17,10 @@ from lamina.activation.reweaving.weaving import Reweave
 from lamina.cube.cube import Header, MemCube
 from lamina.cube.payload import Fingerprint, TensorPayload
 from lamina.errors import InvalidInput
+from lamina.llm.causal import CausalLM
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-    from lamina.llm.causal import CausalLM
 
 Signal = Literal["surprisal", "learned"]
 
@@ -132,8 +131,8 @@ class MemoryReweaver(nn.Module):
         return digest.hexdigest()[:16]
 
     def fingerprint(self, lm: CausalLM) -> Fingerprint:
-        """The identity of the states that this reweaver makes with ``lm``."""
-        model = lm.fingerprint
+        """The identity of the states that this reweaver makes with ``lm``, from the weights of both as they are now."""
+        model = _identity(lm)
         return replace(model, weights=f"{model.weights}+reweaver-{self.version}")
 
     def cube(self, lm: CausalLM) -> MemCube:
@@ -142,7 +141,7 @@ class MemoryReweaver(nn.Module):
         settings: dict[str, Any] = {name: getattr(self, name) for name in names}
         settings |= {"capture": [*self.capture], "inject": [*self.inject], "salience": [*self.signals]}
         header = Header(kind="parameter", semantic_type="reweaver", metadata={EXTRACTOR: settings})
-        return MemCube(header, TensorPayload.from_torch(self.state_dict(), lm.fingerprint))
+        return MemCube(header, TensorPayload.from_torch(self.state_dict(), _identity(lm)))
 
     @classmethod
     def from_cube(cls, lm: CausalLM, cube: MemCube) -> Self:
@@ -150,7 +149,14 @@ class MemoryReweaver(nn.Module):
         payload, settings = cube.payload, cube.header.metadata.get(EXTRACTOR)
         if not isinstance(payload, TensorPayload) or not isinstance(settings, dict) or "width" not in settings:
             raise InvalidInput(f"cube {cube.id!r} is no reweaver; give one made by MemoryReweaver.cube()")
-        payload.fingerprint.check(lm.fingerprint)
+        payload.fingerprint.check(_identity(lm))
         reweaver = cls(**settings).to(lm.model.dtype)
         reweaver.load_state_dict({name: view.torch() for name, view in payload.tensors.items()})
         return reweaver
+
+
+def _identity(lm: CausalLM) -> Fingerprint:
+    """Of ``lm`` with its weights read again: it remembers its own, and may have been taught since."""
+    again = CausalLM(lm.model, lm.tokenizer, lm.name)
+    again.overlay = lm.overlay
+    return again.fingerprint

@@ -5,7 +5,11 @@ tokens score high, and a learned direction in the deepest captured state, 0 at f
 and variance of what the text has held so far. A token is scored once, when it is read: its second mention is cheap to
 predict and refreshes nothing.
 
-The attention that a token received is no part of it: fused attention does not tell its weights.
+The attention that a token received is no part of it. Fused attention does not tell its weights; and where they were
+looked at, in a small model that answers from its window, what would be asked for later had received the least.
+
+Surprise alone does not find every fact. A number of which nothing is known costs its logarithm of choices, and a model
+that knows little of the text around it is as surprised by ordinary words: the better it reads, the better it chooses.
 """
 
 from __future__ import annotations

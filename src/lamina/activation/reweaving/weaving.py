@@ -17,7 +17,23 @@ from lamina.activation.reweaving.buffer import Kept, fade
 
 _NULL_BIAS = 2.0  # "use nothing" is the default
 _AGE_BIAS = -4.0  # next to no penalty for age
-_SALIENCE_BIAS = 0.5
+_SALIENCE_BIAS = -0.43  # softplus of it is half a unit of score for each of salience
+
+
+class View(NamedTuple):
+    """How ``n`` positions see the places of a ``Kept``, all ``(B, n, places)``: bool ``readable``, what salience each
+    has by then, and ``age``, the logarithm of one more than its age in tokens. Every inject layer shares it."""
+
+    readable: Tensor
+    salience: Tensor
+    age: Tensor
+
+    @classmethod
+    def of(cls, kept: Kept, readable: Tensor, positions: Tensor) -> View:
+        """Of what is ``readable`` from ``positions`` ``(n,)``."""
+        age = (positions[:, None] - kept.positions[:, None]).clamp_min(0)
+        dtype = kept.codes.dtype
+        return cls(readable, fade(kept.salience[:, None], age).to(dtype), age.to(dtype).log1p())
 
 
 class Woven(NamedTuple):
@@ -49,15 +65,17 @@ class Reweave(nn.Module):
         with torch.no_grad():
             self.gate.bias.copy_(torch.tensor([0.0] * layers + [_NULL_BIAS]))
 
-    def forward(self, hidden: Tensor, kept: Kept, readable: Tensor, positions: Tensor) -> Woven:
-        """``hidden`` ``(B, n, d)`` at ``positions`` ``(n,)``; ``readable`` ``(B, n, places)``."""
+    def forward(self, hidden: Tensor, kept: Kept, view: View) -> Woven:
+        """``hidden`` ``(B, n, d)`` at the positions that ``view`` of ``kept`` is made for."""
         state = F.rms_norm(hidden, hidden.shape[-1:])
-        weights = self._weights(state, kept, readable, positions)
+        weights = self._weights(state, kept, view)
         gate = self.gate(state).softmax(-1)
-        codes = self._split(kept.codes)
-        mixed = torch.einsum("bmhnp,bpmhe->bnmhe", weights, codes).flatten(-2)
-        rebuilt = torch.einsum("bnme,med->bnd", mixed * gate[..., :-1, None], self.decoder)
-        read = torch.einsum("bmhnp,bnm->bp", weights.detach(), gate[..., :-1].detach()) / self.heads
+        used = gate[..., :-1].permute(0, 2, 1)[:, :, None]  # (B, layers, 1, n)
+        codes = self._split(kept.codes).permute(0, 2, 3, 1, 4)
+        mixed = (weights @ codes) * used[..., None]  # (B, layers, heads, n, code_dim / heads)
+        # Decoding all layers is one product: the sum over them is part of it.
+        rebuilt = mixed.permute(0, 3, 1, 2, 4).flatten(2) @ self.decoder.flatten(0, 1)
+        read = (used.detach()[..., None, :] @ weights.detach()).sum((1, 2, 3)) / self.heads
         return Woven(self.out(rebuilt), gate[..., -1], read)
 
     def reconstruct(self, codes: Tensor) -> Tensor:
@@ -66,17 +84,18 @@ class Reweave(nn.Module):
 
     def _split(self, codes: Tensor) -> Tensor:
         """``(..., code_dim)`` as ``(..., heads, code_dim / heads)``."""
-        return codes.view(*codes.shape[:-1], self.heads, codes.shape[-1] // self.heads)
+        return codes.reshape(*codes.shape[:-1], self.heads, codes.shape[-1] // self.heads)
 
-    def _weights(self, state: Tensor, kept: Kept, readable: Tensor, positions: Tensor) -> Tensor:
+    def _weights(self, state: Tensor, kept: Kept, view: View) -> Tensor:
         """``(B, layers, heads, n, places)``; what is missing from a sum of 1 went to the null key."""
-        query = self._split(self.query(state)) * (self.key.shape[-1] // self.heads) ** -0.5
-        keys = self._split(torch.einsum("bpme,mef->bpmf", kept.codes, self.key))
-        scores = torch.einsum("bnhe,bpmhe->bmhnp", query, keys)
-        null = torch.einsum("bnhe,mhe->bmhn", query, self._split(self.null))
-        age = (positions[:, None] - kept.positions[:, None]).clamp_min(0)
-        bias = -F.softplus(self.age) * torch.log1p(age.to(scores.dtype))
-        salient = fade(kept.salience[:, None], age).to(scores.dtype)
-        bias = bias[:, None] + self.salience[:, None, None] * salient[:, None]
-        scores = (scores + bias[:, None]).masked_fill(~readable[:, None, None], -torch.inf)
-        return torch.cat([scores, null[..., None]], -1).softmax(-1)[..., :-1]
+        query = self._split(self.query(state)).transpose(1, 2) * (self.key.shape[-1] // self.heads) ** -0.5
+        keys = self._split(kept.codes.transpose(1, 2) @ self.key).permute(0, 1, 3, 4, 2)
+        null = self._split(self.null)[None, ..., None].expand(len(keys), -1, -1, -1, -1)
+        # Were either sign allowed, the salience of what is useful to read could be learned downwards.
+        bias = (
+            -F.softplus(self.age) * view.age[:, None]
+            + F.softplus(self.salience)[:, None, None] * view.salience[:, None]
+        )
+        bias = F.pad(bias.masked_fill(~view.readable[:, None], -torch.inf), (0, 1))
+        scores: Tensor = query[:, None] @ torch.cat([keys, null], -1) + bias[:, None]
+        return scores.softmax(-1)[..., :-1]

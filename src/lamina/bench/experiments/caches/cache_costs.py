@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from transformers import DynamicCache
 
 from lamina.activation.attach import CachePolicy, attach
 from lamina.bench.experiments.caches.compressed_context import Passage, Prefilled, replay
+from lamina.bench.experiments.recall.recall_readers import peak_bytes
 from lamina.llm.causal import CausalLM
 
 _LAYERS, _KV_HEADS, _WIDTH = 30, 2, 32
@@ -40,9 +42,30 @@ def peak_share(policy: CachePolicy, length: int, seed: int) -> float:
     return float(attached.cache.peak_nbytes / (_LAYERS * length * 2 * _KV_HEADS * _WIDTH * 4))
 
 
+def allocated_share(lm: CausalLM, policy: CachePolicy | None, length: int, seed: int) -> float:
+    """Most bytes of torch's allocator that were live at once while ``lm`` read ``length`` tokens, beyond those before,
+    as a share of the whole cache: the cache, what is worked out in, and what the model itself needs. ``policy``
+    ``None``: the whole cache."""
+    ids = torch.randint(0, lm.model.config.vocab_size, (1, length), generator=torch.Generator().manual_seed(seed))
+
+    def read() -> None:
+        with torch.no_grad(), nullcontext() if policy is None else attach(lm.model, policy):
+            lm.model(ids, use_cache=True, logits_to_keep=1)
+
+    config = lm.model.config
+    token = 2 * config.num_key_value_heads * config.head_dim * lm.model.dtype.itemsize
+    return float(peak_bytes(read) / (config.num_hidden_layers * length * token))
+
+
 def step_times(lm: CausalLM, policy: CachePolicy, length: int, steps: int, seed: int) -> tuple[float, float]:
+    """``steps_behind`` without the bytes."""
+    return steps_behind(lm, policy, length, steps, seed)[:2]
+
+
+def steps_behind(lm: CausalLM, policy: CachePolicy, length: int, steps: int, seed: int) -> tuple[float, float, float]:
     """Milliseconds of a decoding step behind ``length`` tokens, by ``policy`` and over the whole cache: medians of
-    ``steps`` taken in turns. What stands in the caches is random: time does not depend on it."""
+    ``steps`` taken in turns; and the bytes that ``policy`` holds then, as a share of the whole cache's. What stands in
+    the caches is random: time does not depend on it."""
     generator = torch.Generator().manual_seed(seed)
     config = lm.model.config
     shape = (1, config.num_key_value_heads, length, config.head_dim)
@@ -73,4 +96,5 @@ def step_times(lm: CausalLM, policy: CachePolicy, length: int, steps: int, seed:
             if number >= 2:
                 times[1].append(1e3 * (between - begin))
                 times[0].append(1e3 * (time.perf_counter() - between))
-    return statistics.median(times[0]), statistics.median(times[1])
+    whole = sum(part.nbytes for part in (*read.keys, *read.values))
+    return statistics.median(times[0]), statistics.median(times[1]), ours.nbytes / whole

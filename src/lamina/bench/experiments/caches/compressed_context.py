@@ -165,6 +165,13 @@ def asked(lm: CausalLM, passage: Passage, policy: CachePolicy, left: Any) -> Sco
     return score(passage, logits)
 
 
+def asked_by_steps(lm: CausalLM, passage: Passage, policy: CachePolicy, left: Any) -> Score:
+    """``asked``, reading token by token, as decoding does."""
+    with torch.no_grad(), attach(lm.model, policy):
+        steps = [lm.model(torch.tensor([[token]]), past_key_values=left).logits[0] for token in passage.then]
+    return score(passage, torch.cat(steps))
+
+
 def score(passage: Passage, logits: Tensor) -> Score:
     """``logits (len(then), V)`` behind each token of ``then``."""
     wanted = torch.tensor([passage.then[place] for place in passage.asked])

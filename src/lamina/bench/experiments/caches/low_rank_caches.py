@@ -5,16 +5,18 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 
 from lamina.activation.cross_layer_svd import XKV, XKVCache
 from lamina.bench import kvpress_peer
 from lamina.bench.card import Measurement, Scale
-from lamina.bench.experiments.caches.cache_costs import peak_share, step_times
+from lamina.bench.experiments.caches.cache_costs import allocated_share, peak_share, steps_behind
 from lamina.bench.experiments.caches.compressed_context import (
     Prefilled,
     asked,
+    asked_by_steps,
     behind,
     compared,
     compressed,
@@ -28,6 +30,7 @@ from lamina.bench.experiments.caches.compressed_context import (
 from lamina.bench.experiments.caches.shared_bases import error, minicache, premise, truncated, turned_error
 from lamina.bench.systems.xkv import (
     ALIGNED,
+    ALLOCATED,
     BYTES,
     ERRORS,
     FOUND,
@@ -37,6 +40,8 @@ from lamina.bench.systems.xkv import (
     PEAK,
     PRESS,
     PROSE,
+    SELECTED,
+    SELECTED_STEP,
     STEP,
     TURNED,
     VALUES,
@@ -44,12 +49,14 @@ from lamina.bench.systems.xkv import (
 from lamina.llm.causal import CausalLM
 
 _SIZES: Mapping[Scale, Mapping[str, int]] = {
-    "smoke": {"texts": 1, "before": 200, "after": 4, "keys": 1, "length": 200, "long": 256, "steps": 2, "layers": 3},
+    "smoke": {"texts": 1, "before": 200, "after": 4, "keys": 1, "length": 200, "long": 256, "steps": 2, "layers": 3,
+              "select": 32},
     "laptop": {"texts": 12, "before": 1024, "after": 96, "keys": 20, "length": 1000, "long": 4096, "steps": 12,
-               "layers": 5},
+               "layers": 5, "select": 256},
     "full": {"texts": 48, "before": 1024, "after": 96, "keys": 60, "length": 1000, "long": 4096, "steps": 24,
-             "layers": 5},
+             "layers": 5, "select": 256},
 }  # fmt: skip
+_READ = 4  # texts of prose that are read on token by token
 RATIOS = (3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0)
 
 
@@ -59,14 +66,17 @@ def run(seed: int, scale: Scale) -> list[Measurement]:
     lm = CausalLM.load()
     texts = prose(lm, size["texts"], size["before"], size["after"], seed=seed, dev=False)
     reads = [prefill(lm, text, hidden=kvpress_peer.installed()) for text in texts]
+    digits, selected, exact = _on_digits(lm, size, seed)
     return [
         *_errors(lm, reads, size["layers"]),
         *_on_prose(lm, reads, seed),
-        *_on_digits(lm, size, seed),
+        *digits,
         _bytes(lm, reads[0], size["layers"]),
         PEAK.measured(peak_share(XKV(3.0, group=5), size["long"], seed)),
+        *_allocated(lm, size, seed),
         _values(lm, reads[0]),
-        STEP.measured(*step_times(lm, XKV(3.0), size["long"], size["steps"], seed), "the whole cache"),
+        *_steps(lm, size, seed),
+        _selected(lm, reads, size["select"], selected, exact),
     ]
 
 
@@ -111,12 +121,27 @@ def _on_prose(lm: CausalLM, reads: Sequence[Prefilled], seed: int) -> list[Measu
             single = [compressed(XKV(ratio, group=1), lm, read)[0].nll for read in reads]
             lost = [one - nll for one, nll in zip(single, exact, strict=True)]
             found.append(compared(PROSE[ratio], ours[ratio], lost, "one basis a layer", seed))
-    merged = [minicache(read) for read in reads]
-    mini = [behind(lm, read.passage, *layers[:2]).nll for read, layers in zip(reads, merged, strict=True)]
-    share = merged[0][2] / sizes[2.0]
-    lost = [one - nll for one, nll in zip(mini, exact, strict=True)]
-    found.append(compared(MINI, ours[2.0], lost, f"MiniCache, {share:.2f} of xKV's bytes", seed))
-    return [*found, *_pressed(lm, reads, exact, ours, sizes, seed)]
+    return [*found, _mini(lm, reads, exact, seed), *_pressed(lm, reads, exact, ours, sizes, seed)]
+
+
+def _mini(lm: CausalLM, reads: Sequence[Prefilled], exact: Sequence[float], seed: int) -> Measurement:
+    """MiniCache as it merges, and xKV in no more bytes."""
+    lost: tuple[list[float], list[float]] = ([], [])
+    sizes: tuple[list[int], list[int]] = ([], [])
+    for read, nll in zip(reads, exact, strict=True):
+        keys, values, size = minicache(read)
+        policy = XKV(_whole_bytes(read) / (0.98 * size))  # sinks and places stand beside the ratio
+        ours, held = compressed(policy, lm, read)
+        lost[0].append(ours.nll - nll)
+        lost[1].append(behind(lm, read.passage, keys, values).nll - nll)
+        sizes[0].append(held)
+        sizes[1].append(size)
+    times, share = sum(map(_whole_bytes, reads)) / sum(sizes[1]), sum(sizes[0]) / sum(sizes[1])
+    return compared(MINI, *lost, f"MiniCache, {times:.2f} times smaller; xKV takes {share:.2f} of its bytes", seed)
+
+
+def _whole_bytes(read: Prefilled) -> int:
+    return sum(part.untyped_storage().nbytes() for part in (*read.keys, *read.values))
 
 
 def _pressed(
@@ -139,8 +164,8 @@ def _pressed(
 
 def _snapkv(lm: CausalLM, read: Prefilled, size: int) -> tuple[float, float]:
     """Likelihood lost and share found, with kvpress's SnapKV in ``size`` bytes."""
-    dense = sum(part.untyped_storage().nbytes() for part in (*read.keys, *read.values))
-    press = kvpress_peer.press("SnapKVPress", compression_ratio=1 - size / dense, window_size=32, kernel_size=5)
+    kept = size / _whole_bytes(read)
+    press = kvpress_peer.press("SnapKVPress", compression_ratio=1 - kept, window_size=32, kernel_size=5)
     left = kvpress_peer.compressed(lm.model, press, read)
     found = score(read.passage, kvpress_peer.answers(lm.model, left, read))
     return found.nll, found.right
@@ -149,15 +174,22 @@ def _snapkv(lm: CausalLM, read: Prefilled, size: int) -> tuple[float, float]:
 # -- digits ---------------------------------------------------------------------------------------
 
 
-def _on_digits(lm: CausalLM, size: Mapping[str, int], seed: int) -> list[Measurement]:
+def _on_digits(
+    lm: CausalLM, size: Mapping[str, int], seed: int
+) -> tuple[list[Measurement], Sequence[float], Sequence[float]]:
+    """And what is found of each text by selective reconstruction, and with the whole cache."""
     texts = passkeys(lm, size["keys"], size["length"], seed=seed, dev=False, asked_before=False)
     right: dict[tuple[str, float], list[float]] = {}
-    exact, pressed = [], []
+    exact, pressed, selected = [], [], []
     for text in texts:
         read = prefill(lm, text, hidden=kvpress_peer.installed())
         exact.append(whole(lm, read).right)
         for name, policy in (("ours", XKV(RATIOS[0])), ("single", XKV(RATIOS[0], group=1))):
             first: XKVCache = replay(policy, lm, read)
+            if name == "ours":
+                some = truncated(first, RATIOS[0])
+                some.policy = replace(some.policy, select=size["select"])
+                selected.append(asked_by_steps(lm, text, some.policy, some).right)
             if name == "ours" and kvpress_peer.installed():
                 pressed.append(_snapkv(lm, read, first.nbytes)[1])
             for ratio in RATIOS:
@@ -170,11 +202,12 @@ def _on_digits(lm: CausalLM, size: Mapping[str, int], seed: int) -> list[Measure
     )
     at_third = share["ours", RATIOS[0]]
     more = 100 * (at_third - statistics.fmean(pressed)) if pressed else None
-    return [
+    found = [
         FOUND.measured(at_third, statistics.fmean(exact), "the whole cache"),
         OVER_PRESS.measured(more, None, kvpress_peer.name("SnapKVPress") if pressed else kvpress_peer.MISSING),
         FURTHEST.measured(furthest["ours"], furthest["single"], told),
     ]
+    return found, selected, exact
 
 
 def _furthest(share: Mapping[tuple[str, float], float], name: str) -> float:
@@ -218,3 +251,42 @@ def _values(lm: CausalLM, read: Prefilled) -> Measurement:
     if not torch.allclose(ours, theirs, atol=1e-5):
         return VALUES.measured(None, None, "the two disagree")
     return VALUES.measured(statistics.median(times[0]), statistics.median(times[1]), "values rebuilt first")
+
+
+def _allocated(lm: CausalLM, size: Mapping[str, int], seed: int) -> list[Measurement]:
+    """Of the same texts, one after the other; the first reading, which loads what torch needs, does not count."""
+    found = []
+    allocated_share(lm, None, 64, seed)
+    for length, claim in ALLOCATED.items():
+        tokens = min(length, size["long"])
+        ours, whole = (allocated_share(lm, policy, tokens, seed) for policy in (XKV(3.0), None))
+        found.append(claim.measured(ours, whole, f"the whole cache, {tokens} tokens"))
+    return found
+
+
+def _steps(lm: CausalLM, size: Mapping[str, int], seed: int) -> list[Measurement]:
+    """Every key rebuilt, or rebuilt once and held, or only those that are looked at."""
+    length, steps = size["long"], size["steps"]
+    ours, whole, share = steps_behind(lm, XKV(3.0), length, steps, seed)
+    held = steps_behind(lm, XKV(3.0, rebuilt=2**40), length, steps, seed)
+    told = (
+        f"the whole cache; in {share:.2f} of its bytes, and with rebuilt keys held {held[0]:.0f} ms (the whole cache "
+    )
+    told += f"{held[1]:.0f} ms) in {held[2]:.2f}"
+    some = steps_behind(lm, XKV(3.0, select=size["select"]), length, steps, seed)
+    return [
+        STEP.measured(ours, whole, told),
+        SELECTED_STEP.measured(some[0], some[1], f"the whole cache; in {some[2]:.2f} of its bytes"),
+    ]
+
+
+def _selected(
+    lm: CausalLM, reads: Sequence[Prefilled], select: int, right: Sequence[float], exact: Sequence[float]
+) -> Measurement:
+    """Digits, and a little prose, read token by token."""
+    lost = []
+    for policy in (XKV(RATIOS[0]), XKV(RATIOS[0], select=select)):
+        scores = [asked_by_steps(lm, read.passage, policy, replay(policy, lm, read)).nll for read in reads[:_READ]]
+        lost.append(statistics.fmean(nll - whole(lm, read).nll for nll, read in zip(scores, reads, strict=False)))
+    told = f"the whole cache; {len(reads[:_READ])} texts of prose lose {lost[1]:.3f} nats, {lost[0]:.3f} with every key"
+    return SELECTED.measured(statistics.fmean(right), statistics.fmean(exact), told)

@@ -30,6 +30,7 @@ from lamina.bench.experiments.recall.reweaving_arms import (
     backbone,
     copied,
     further,
+    kept,
     learn_to_look_up,
     overhead,
     table,
@@ -48,6 +49,7 @@ from lamina.bench.systems.memory_reweaving import (
     UNSEEN,
     UNTAUGHT,
 )
+from lamina.train.loop import without_denormals
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -83,14 +85,19 @@ class Size:
 
 SIZES: Mapping[Scale, Size] = {
     "smoke": Size(2, 1, Course(1, 1, 1), 8, (256, 320), 1, width=32),
-    "laptop": Size(350, 150, Course(160, 100, 60), 64),
-    "full": Size(600, 600, Course(600, 600, 600), 400),
+    "laptop": Size(350, 900, Course(160, 100, 60), 64),
+    "full": Size(600, 2000, Course(600, 600, 600), 400),
 }
 
 
 def run(seed: int, scale: Scale) -> list[Measurement]:
     """Every claim once."""
     size = SIZES[scale]
+    with without_denormals():
+        return _run(seed, size)
+
+
+def _run(seed: int, size: Size) -> list[Measurement]:
     base = backbone(seed, width=size.width)
     learn_to_look_up(base, seed, drilled=size.drilled, mixed=size.mixed, lr=RATE)
     rng = np.random.default_rng((seed, 2))
@@ -103,7 +110,7 @@ def run(seed: int, scale: Scale) -> list[Measurement]:
     answers = {name: ask(arm, asked) for name, arm in arms.items()}
     emptied = ask(arms[REWOVEN], asked, forget=True)
     return [
-        *_recall(answers, emptied, arms),
+        *_recall(answers, emptied, arms, {name: kept(arms[name], asked) for name in (REWOVEN, RANDOM)}),
         TIME.measured(overhead(arms[REWOVEN], asked, size.rounds)),
         bytes_,
         untaught,
@@ -130,13 +137,16 @@ def made(base: PreTrainedModel, seed: int) -> dict[str, Arm]:
     }
 
 
-def _recall(answers: Mapping[str, Answered], emptied: Answered, arms: Mapping[str, Arm]) -> list[Measurement]:
+def _recall(
+    answers: Mapping[str, Answered], emptied: Answered, arms: Mapping[str, Arm], held: Mapping[str, tuple[float, float]]
+) -> list[Measurement]:
     ours = answers[REWOVEN]
     rare = f"nats of answers beyond it: {ours.beyond:.2f}, window alone {answers[ALONE].beyond:.2f}"
+    slots = "number, name in a slot when asked: " + "; ".join(f"{n} {h[0]:.2f}, {h[1]:.2f}" for n, h in held.items())
     wide = f"{arms[WIDER].window} tokens {answers[WIDER].recall:.3f}; {SUNK} {answers[SUNK].recall:.3f}"
     one = f"one layer {answers[SINGLE].recall:.3f}, {UNREBUILT} {answers[UNREBUILT].recall:.3f}"
     return [
-        RECALL.measured(ours.recall, None, f"{table(answers)}; {rare}"),
+        RECALL.measured(ours.recall, None, f"{table(answers)}; {slots}; {rare}"),
         UNSEEN.measured(answers[ALONE].recall),
         EMPTIED.measured(emptied.recall, None, f"within the window {emptied.share(*NEAR):.3f}"),
         EQUAL.measured(ours.recall - answers[WIDER].recall, None, wide),
