@@ -28,19 +28,24 @@ ARMS: list[Arm] = [
     ("mixer", "mom", {"heads": 2, "key_dim": 6, "value_dim": 10, "chunk": 4}),
     ("mixer", "mom", {"memories": 3, "shared": False, "scope": "stream", "taps": 3}),
     ("mixer", "mom", {"one_projection": True, "taps": 0, "aux": 0.0}),
+    ("mixer", "synaptic_resonance", {"heads": 2, "key_dim": 6, "value_dim": 10, "context_dim": 5, "chunk": 4}),
+    ("mixer", "synaptic_resonance", {"rule": "hebb", "fade": 0.1, "window": 5, "taps": 3, "chunk": 4}),
+    ("mixer", "synaptic_resonance", {"gate": "token", "fade": 0.1, "taps": 0}),
+    ("mixer", "synaptic_resonance", {"gate": "none", "window": 3}),
     ("mixer", "bmojo", {"window": 3, "eidetic": 3, "innovation_weight": 1e-3}),
-    (
-        "mixer",
-        "bmojo",
-        {"window": 4, "eidetic": 2, "update_every": 3, "tie_weights": False, "qk_norm": True}
-        | {"position": "clamp", "innovation_weight": 1e-3, "threshold": 0.5},
-    ),
-    ("mixer", "bmojo", {"window": 3, "ssm_settings": {"taps": 0}}),
-    ("mixer", "bmojo", {"window": 3, "eidetic": 2, "select": "random", "innovation_weight": 1e-3}),
+    ("mixer", "bmojo", {"window": 4, "eidetic": 2, "update_every": 3, "position": "clamp", "innovation_weight": 1e-3}),
+    ("mixer", "bmojo", {"window": 3, "tie_weights": False, "qk_norm": True, "ssm_settings": {"taps": 0}}),
     ("mixer", "table_attention", {"bits": 4, "score": "probability", "window": 5}),
     ("ffn", "swiglu", {"size": 12}),
     ("ffn", "experts", {"experts": 4, "top_k": 2, "size": 6}),
     ("ffn", "memory_block", {"bits": 3}),
+    ("side", "ultramem_v2", {"num_keys": 8, "top_m": 4, "value_dim": 6, "pre_value_dim": 4, "budget": 999}),
+    (
+        "side",
+        "ultramem_v2",
+        {"num_keys": 6, "top_m": 5, "share": 0.5, "cores": 1, "expand": 2, "init": "release"}
+        | {"pre_value_dim": 4, "balance": 1e-3, "penalty": 1e-2},
+    ),
 ]
 
 

@@ -6,7 +6,7 @@ what a token is, but whether it fits the context so far; the same token passes i
     near_t  = cos(u_t, c_{t-1})
     m_t     = m_{t-1} + 0.01 (near_t - m_{t-1})                            m_0 = 0
     r_t     = sigmoid(sharpness * (near_t - clamp(base + m_t, -0.5, 0.9)))
-    c_t     = c_{t-1} + (1 - keep) r_t (u_t - c_{t-1})                     c_0 learned
+    c_t     = c_{t-1} + (1 - keep) r_t (u_t - c_{t-1})                     c_0 small, learned
 
 ``m`` is a homeostatic threshold, as in the rule of Bienenstock, Cooper and Munro (1982): where everything resonates it
 rises, so the gate does not stay open or shut when texts change. Time goes token by token, for ``r`` hangs on ``c``; it
@@ -25,7 +25,8 @@ from lamina.nn.config import LaminaConfig
 DRIFT = 0.01  # of the threshold, a token
 LOWEST, HIGHEST = -0.5, 0.9  # threshold: a cosine that few tokens miss, and one that few reach
 SHARPNESS, KEEP = 4.0, 0.9  # at first
-_TINY = 1e-12
+SMALL = 0.02  # size of the trace at first: the tokens of the text soon outweigh it
+_TINY = 1e-18
 
 
 class ContextGate(nn.Module):
@@ -51,7 +52,7 @@ class ContextGate(nn.Module):
 
     def begin(self, rows: int) -> tuple[Tensor, Tensor]:
         """Trace ``(rows, heads, features)`` and ``m`` ``(rows, heads)`` before the first token."""
-        trace = wide(self.start).expand(rows, -1, -1)
+        trace = (SMALL * wide(self.start)).expand(rows, -1, -1)
         return trace, trace.new_zeros(rows, self.heads)
 
     def forward(
@@ -62,7 +63,7 @@ class ContextGate(nn.Module):
         ``trace`` and ``drift`` (that is ``m``): as they stood after the token before; default: ``begin``."""
         if trace is None or drift is None:
             trace, drift = self.begin(x.shape[0])
-        u = F.normalize(wide(self.relevance(x)).unflatten(-1, (self.heads, self.features)), dim=-1)
+        u = F.normalize(wide(self.relevance(x)).view(*x.shape[:2], self.heads, self.features), dim=-1)
         sharpness, base = F.softplus(wide(self.sharpness)), wide(self.base)
         if self.keep is None:
             near = (u * F.normalize(trace, dim=-1)[:, None]).sum(-1)

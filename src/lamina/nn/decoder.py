@@ -98,6 +98,10 @@ class LaminaModel(LaminaPreTrainedModel):  # type: ignore[no-untyped-call]
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.num_hidden_layers))
         self.norm = nn.RMSNorm(config.hidden_size, config.norm_eps)
+        sides = [layer.side for layer in self.layers]
+        for number, side in enumerate(sides):
+            if (join := getattr(side, "join", None)) is not None:
+                join(number, sides)
         self.post_init()  # type: ignore[no-untyped-call]
 
     def forward(

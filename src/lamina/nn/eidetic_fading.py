@@ -191,7 +191,8 @@ class BMojo(nn.Module):
                 )
             return ctx.route.float()
         assert error is not None
-        return error.detach()
+        score: Tensor = error.detach()
+        return score
 
     def _verbatim(
         self, asking: Asking, tokens: Tensor, scores: Tensor, store: InnovationStore, ctx: BlockContext

@@ -60,9 +60,9 @@ class MoM(nn.Module):
 
     ``scope`` of the convolution of ``taps`` (0: none): along each memory's own ``"segment"``, or along the whole
     ``"stream"`` before tokens are routed (then every token is projected for every memory). ``one_projection``: all
-    routed memories have keys, values and gates in common. ``aux``: weight of the router's loss, summed over layers to
-    the mean over layers; 1e-2 in the published code, 1e-3 where the paper recalls best. ``decay``: at first up to
-    this times 0.1 fades from a state at each of its tokens.
+    routed memories have keys, values and gates in common. ``aux``: weight of the router's loss (each layer its share of
+    it); 1e-2 in the published code, 1e-3 where the paper recalls best. ``decay``: at first up to this times 0.1 fades
+    from a state at each of its tokens.
 
     Raises ``InvalidInput`` for sizes that do not fit each other.
     """
@@ -89,7 +89,7 @@ class MoM(nn.Module):
         self.key_dim = config.head_dim if key_dim is None else key_dim
         self.value_dim = config.head_dim if value_dim is None else value_dim
         self.memories, self.top_k, self.scope, self.aux, self.decay = memories, top_k, scope, aux, decay
-        self.chunk = chunk
+        self.chunk, self.layers = chunk, config.num_hidden_layers
         self._check(taps)
         width, keys, values = config.hidden_size, self.heads * self.key_dim, self.heads * self.value_dim
         self.router = nn.Linear(width, memories, bias=False)
@@ -106,9 +106,9 @@ class MoM(nn.Module):
     def _check(self, taps: int) -> None:
         if not 1 <= self.top_k <= self.memories:
             raise InvalidInput(f"top_k={self.top_k!r}: give how many of the memories={self.memories!r} a token goes to")
-        if min(self.heads, self.key_dim, self.value_dim) < 1 or taps < 0:
-            told = f"heads={self.heads!r}, key_dim={self.key_dim!r}, value_dim={self.value_dim!r}, taps={taps!r}"
-            raise InvalidInput(f"{told}: give sizes from 1, and taps from 0")
+        if min(self.heads, self.key_dim, self.value_dim, self.chunk) < 1 or taps < 0:
+            told = f"heads={self.heads!r}, key_dim={self.key_dim!r}, value_dim={self.value_dim!r}, chunk={self.chunk!r}"
+            raise InvalidInput(f"{told}, taps={taps!r}: give sizes from 1, and taps from 0")
         if self.scope not in ("segment", "stream"):
             raise InvalidInput(f"scope={self.scope!r}: the convolution runs along each 'segment' or along the 'stream'")
         if not (self.aux >= 0 and self.decay > 0):
@@ -152,7 +152,7 @@ class MoM(nn.Module):
         ctx.tell("chosen", chosen)
         if self.training and self.aux:
             mean = (p * real).sum((0, 1)) / tokens
-            ctx.aux.append(self.aux * self.memories * (shares.to(p.dtype) * mean).sum())
+            ctx.aux.append(self.aux / self.layers * self.memories * (shares.to(p.dtype) * mean).sum())
         return chosen, (likely / likely.sum(-1, keepdim=True)).to(x.dtype)
 
     def _read(

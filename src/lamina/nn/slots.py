@@ -6,25 +6,25 @@ and begins by ``init_weights(config)``.
 
 from __future__ import annotations
 
-from typing import Protocol
-
-from torch import Tensor, nn
+from torch import nn
 
 from lamina.errors import InvalidInput
 from lamina.nn.attention import Attention
 from lamina.nn.config import LaminaConfig
-from lamina.nn.context import BlockContext
 from lamina.nn.eidetic_fading import BMojo
 from lamina.nn.experts import MixtureOfExperts
 from lamina.nn.feed_forward import SwiGLU
 from lamina.nn.gated_delta import GatedDelta
+from lamina.nn.memory_layer import UltraMemV2
 from lamina.nn.mixed_memories import MoM
+from lamina.nn.synaptic_resonance import SynapticResonance
 from lamina.nn.table_linear import MemoryBlock, TableAttention
 
 MIXERS: dict[str, type[nn.Module]] = {
     "attention": Attention,
     "gated_delta": GatedDelta,
     "mom": MoM,
+    "synaptic_resonance": SynapticResonance,
     "bmojo": BMojo,
     "table_attention": TableAttention,
 }
@@ -33,16 +33,9 @@ FFNS: dict[str, type[nn.Module]] = {
     "experts": MixtureOfExperts,
     "memory_block": MemoryBlock,
 }
-SIDES: dict[str, type[nn.Module]] = {}
+SIDES: dict[str, type[nn.Module]] = {"ultramem_v2": UltraMemV2}
 NONE = "none"  # an ffn or side slot that stays empty
 _TABLES = {"mixer": MIXERS, "ffn": FFNS, "side": SIDES}
-
-
-class SlotBlock(Protocol):
-    """A block in a slot, as the decoder calls it."""
-
-    def __call__(self, x: Tensor, ctx: BlockContext) -> Tensor:
-        """``(batch, time, width)`` to the same."""
 
 
 def build(config: LaminaConfig, slot: str, layer: int) -> nn.Module | None:

@@ -38,6 +38,7 @@ from lamina.nn.linear_recurrence import CHUNK
 from lamina.nn.short_convolution import ShortConvolution
 
 Gate = Literal["resonance", "token", "none"]
+_NEAREST = 0.5**0.5  # of the token and of the one before it, at first: their sum keeps its size
 GATES: tuple[Gate, ...] = ("resonance", "token", "none")
 _STATE, _TRACE, _DRIFT, _TAIL = (f"resonance.{name}" for name in ("state", "trace", "drift", "tail"))
 
@@ -50,7 +51,7 @@ class SynapticResonance(nn.Module):
     "token" (the trace stands still) and "none" (r = 1). ``fade``: share of the past that a resonant write erases at
     first, learned from there; 0: none ever. ``taps`` of the convolution before everything; 0 for none. ``window``:
     tokens of the attention beside it; ``None``: no attention. ``scale``: the learned factor on the branch at first, 1
-    from scratch, 0 beside the attention of a model that was trained without the branch (see ``retrofit``).
+    from scratch, 0 beside the attention of a model that was trained without the branch (``lamina.nn.retrofit``).
 
     Raises ``InvalidInput`` for settings that are none of these.
     """
@@ -107,7 +108,14 @@ class SynapticResonance(nn.Module):
             raise InvalidInput(f"taps={taps!r}: give the taps of the convolution, or 0 for none")
 
     def init_weights(self, config: LaminaConfig) -> None:
+        """Queries begin as keys, and each token as half the one before: so what was bound to a key is found from the
+        first step on, and there is something for the gate to learn from."""
         beginning.linear(self.out, config, residual=True)
+        initialization.copy_(self.query.weight, self.key.weight)
+        if self.conv is not None:
+            taps = torch.zeros_like(self.conv.conv.weight)
+            taps[..., -2:] = _NEAREST
+            initialization.copy_(self.conv.conv.weight, taps)
         initialization.constant_(self.scale, self.scale_at_first)
         if self.faded is not None:
             initialization.constant_(self.faded, torch.tensor(self.fade).logit().item())
@@ -140,6 +148,7 @@ class SynapticResonance(nn.Module):
     def _convolved(self, x: Tensor, ctx: BlockContext) -> Tensor:
         if self.conv is None:
             return x
+        y: Tensor
         y, tail = self.conv(x, None if ctx.state is None else ctx.state.tensors.get(_TAIL))
         if ctx.state is not None:
             ctx.state.tensors[_TAIL] = tail
@@ -182,7 +191,7 @@ class SynapticResonance(nn.Module):
             ctx.state.tensors[_STATE] = state
 
     def _by_head(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return x.view(*x.shape[:2], self.heads, -1).transpose(1, 2)
 
     def state_bytes(self, time: int, el: int = 4) -> int:
         """Bytes that a row keeps; all but the tail of the convolution and the window are float32 whatever ``el``."""
@@ -194,7 +203,9 @@ class SynapticResonance(nn.Module):
 
     def macs_per_token(self, time: int) -> int:
         """Matrices, convolution, three products with the state (error, write, read) and two with the trace."""
-        own = sum(each.weight.numel() for each in (self.query, self.key, self.value, self.rate, self.out_gate, self.out))
+        own = sum(
+            each.weight.numel() for each in (self.query, self.key, self.value, self.rate, self.out_gate, self.out)
+        )
         if self.gate is not None:
             own += self.gate.relevance.weight.numel() + 2 * self.heads * self.gate.features
         conv = 0 if self.conv is None else self.conv.macs_per_token(time)

@@ -78,8 +78,8 @@ class MemoryLayer(nn.Module):
         """``x`` ``(..., in_features)`` to the row that each table is read at, int64 ``(..., tables)`` from 0 to
         ``2**bits - 1``, the first channel of a chunk being the highest bit, and its score, in float32 or float64."""
         chunks = (x if x.dtype == torch.float64 else x.float()).view(*x.shape[:-1], self.count, self.bits)
-        places = 2 ** torch.arange(self.bits - 1, -1, -1, device=x.device)
-        rows = ((chunks >= 0).long() * places).sum(-1)
+        places = torch.arange(self.bits - 1, -1, -1, device=x.device)
+        rows = ((chunks >= 0).long() << places).sum(-1)
         far = chunks.abs()
         # The product of factors up to 2 is a sum of logarithms, which loses no digits.
         score = (-F.softplus(-2 / self.temperature * far).sum(-1)).exp()
@@ -233,7 +233,8 @@ def usage_entropy(rows: Tensor, bits: int) -> Tensor:
     first = 2**bits * torch.arange(tables, device=rows.device)
     counts = torch.bincount((rows.reshape(-1, tables) + first).flatten(), minlength=tables * 2**bits)
     shares = counts.view(tables, 2**bits).double() * tables / max(1, rows.numel())
-    return -torch.special.xlogy(shares, shares).sum(-1) / math.log(2)
+    entropy: Tensor = -torch.special.xlogy(shares, shares).sum(-1)
+    return entropy / math.log(2)
 
 
 def _whole(name: str, value: int, least: int, most: int) -> None:

@@ -1,0 +1,1 @@
+"""Decoders whose layers remember, compared in one trunk."""
