@@ -19,9 +19,9 @@ from lamina.nn.attention import Attention
 from lamina.nn.config import LaminaConfig
 from lamina.nn.context import BlockContext, DecodingCache, LayerState, whole
 from lamina.nn.decoder import LaminaForCausalLM
+from lamina.nn.eidetic.innovation_store import NOWHERE, InnovationStore
+from lamina.nn.eidetic.joint_softmax import Source, mixed
 from lamina.nn.eidetic_fading import BMojo
-from lamina.nn.innovation_store import NOWHERE, InnovationStore
-from lamina.nn.joint_softmax import Source, mixed
 
 SSM = {"heads": 2, "key_dim": 4, "value_dim": 6}
 DOUBLED = 4 * 2 * 4 * 6  # bytes of the state's matrices beyond float32, as all is float64 here

@@ -15,7 +15,7 @@ from lamina.cube import file
 from lamina.cube.cube import Header, MemCube
 from lamina.cube.payload import Fingerprint, TensorPayload
 from lamina.errors import CorruptCube, FingerprintMismatch, InvalidInput
-from lamina.nn.innovation_store import NOWHERE, InnovationStore, holdings
+from lamina.nn.eidetic.innovation_store import NOWHERE, InnovationStore, holdings
 
 MADE_BY = Fingerprint("lamina", "weights", "tokens", "float32")
 

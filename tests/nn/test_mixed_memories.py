@@ -15,7 +15,7 @@ from lamina.errors import InvalidInput
 from lamina.nn.context import whole
 from lamina.nn.linear_recurrence import gated_delta_chunk
 from lamina.nn.mixed_memories import MoM
-from lamina.nn.routed_segments import Segments, remember
+from lamina.nn.routing.routed_segments import Segments, remember
 
 
 @pytest.mark.parametrize("settings", KINDS, ids=str)

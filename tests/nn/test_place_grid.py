@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lamina.nn.context import BlockContext
-from lamina.nn.innovation_store import NOWHERE
-from lamina.nn.place_grid import PlaceGrid
+from lamina.nn.eidetic.innovation_store import NOWHERE
+from lamina.nn.eidetic.place_grid import PlaceGrid
 
 
 def _context(pads: list[int], before: list[int], time: int) -> BlockContext:

@@ -8,7 +8,7 @@ import torch
 from lamina.errors import InvalidInput
 from lamina.nn.config import LaminaConfig
 from lamina.nn.decoder import LaminaForCausalLM
-from lamina.nn.retrofit import retrofit
+from lamina.nn.plasticity.retrofit import retrofit
 
 
 def _model(**more: object) -> LaminaForCausalLM:

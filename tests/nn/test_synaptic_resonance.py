@@ -16,10 +16,10 @@ from lamina.nn import costs
 from lamina.nn.attention import Attention
 from lamina.nn.config import LaminaConfig
 from lamina.nn.context import BlockContext, LayerState, whole
-from lamina.nn.context_resonance import ContextGate
 from lamina.nn.decoder import LaminaForCausalLM
-from lamina.nn.fast_weights import RULES, fast_weight_chunks, fast_weight_steps
 from lamina.nn.linear_recurrence import gated_delta_chunk
+from lamina.nn.plasticity.context_resonance import ContextGate
+from lamina.nn.plasticity.fast_weights import RULES, fast_weight_chunks, fast_weight_steps
 from lamina.nn.synaptic_resonance import SynapticResonance
 
 WIDTH, HEADS, KEYS, VALUES, FEATURES = 12, 2, 5, 7, 3

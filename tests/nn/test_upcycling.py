@@ -12,7 +12,7 @@ from lamina.errors import InvalidInput
 from lamina.nn.config import LaminaConfig
 from lamina.nn.decoder import LaminaForCausalLM
 from lamina.nn.mixed_memories import MoM
-from lamina.nn.upcycling import upcycle
+from lamina.nn.routing.upcycling import upcycle
 
 SIZES: dict[str, Any] = {"heads": 2, "key_dim": 6, "value_dim": 8}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,13 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from lamina.errors import InvalidInput, StoreUnavailable
+from lamina.cube.payload import Fingerprint
+from lamina.errors import CorruptCube, FingerprintMismatch, InvalidInput, StoreUnavailable
 from lamina.nn.value_table import ValueTable
 from lamina.train.optim.row_sparse import RowSparseAdamW
 
 ROWS = 4_000
+MODEL = Fingerprint("lamina", "weights", "tokens", "float32")
 
 
 def _table(rows: int = ROWS, **settings: bool) -> ValueTable:
@@ -103,6 +106,27 @@ def _mapped_bytes(path: Path, address: int) -> int:
         elif inside and parts[0] == "Rss:":
             return int(parts[1]) * 1024
     raise AssertionError(f"{path} is not mapped")
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_it_is_put_away_in_a_cube_and_read_again(mapped: bool, tmp_path: Path) -> None:
+    table, other = _table(40, sparse_grad=True), ValueTable(40, 6, 2)
+    _learn(table)
+    payload = table.to_payload(MODEL)
+    kept = table.values.detach().clone()
+    _learn(table)
+    if mapped:
+        other.move_to(tmp_path / "table.safetensors")
+    other.load_payload(payload, MODEL)
+    assert torch.equal(other.values, kept) and not torch.equal(table.values, kept)
+    assert payload.nbytes == 40 * other.row_bytes
+    other.flush()
+    if mapped:
+        assert torch.equal(load_file(tmp_path / "table.safetensors")["values"], kept)
+    with pytest.raises(FingerprintMismatch):
+        table.load_payload(payload, replace(MODEL, weights="others"))
+    with pytest.raises(CorruptCube, match=r"\(40, 6\).*\(41, 6\)"):
+        ValueTable(41, 6, 2).load_payload(payload, MODEL)
 
 
 def test_says_what_is_wrong(tmp_path: Path) -> None:

@@ -27,10 +27,10 @@ from lamina.nn import initialization
 from lamina.nn.config import LaminaConfig
 from lamina.nn.context import BlockContext
 from lamina.nn.costs import macs_per_token
+from lamina.nn.eidetic.innovation_store import NOWHERE, InnovationStore, holdings, taken
+from lamina.nn.eidetic.joint_softmax import Asking, Source, mixed
+from lamina.nn.eidetic.place_grid import PlaceGrid
 from lamina.nn.gated_delta import GatedDelta
-from lamina.nn.innovation_store import NOWHERE, InnovationStore, holdings, taken
-from lamina.nn.joint_softmax import Asking, Source, mixed
-from lamina.nn.place_grid import PlaceGrid
 
 Select = Literal["innovation", "random", "recent", "oracle"]
 Position = Literal["absolute", "clamp"]

@@ -26,7 +26,7 @@ from lamina.nn import initialization as beginning
 from lamina.nn.config import LaminaConfig
 from lamina.nn.context import BlockContext
 from lamina.nn.linear_recurrence import CHUNK
-from lamina.nn.routed_segments import Segments, remember
+from lamina.nn.routing.routed_segments import Segments, remember
 from lamina.nn.short_convolution import ShortConvolution
 
 _WRITES = 2.0  # bias of the write gate, ours: at first nearly all is written, as in GatedDelta

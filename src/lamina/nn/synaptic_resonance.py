@@ -3,7 +3,7 @@
 After "Exploring Synaptic Resonance in Large Language Models", arXiv 2502.10699, whose abstract alone is known to us: it
 fixes that pathways are adjusted by contextual relevance, in training and in inference. The equations are our own. Each
 head keeps a matrix ``S`` in float32, the same bytes at any length, written by the gate ``r`` of
-``lamina.nn.context_resonance`` (no label says what is relevant) and a learned rate ``eta``:
+``lamina.nn.plasticity.context_resonance`` (no label says what is relevant) and a learned rate ``eta``:
 
     x'_t = conv(x)_t        k, q = unit vectors of x'_t        v_t, eta_t = sigmoid(.) of x'_t
     S_t  = (1 - fade r_t) S_{t-1} + eta_t r_t k_t e_t^T        e_t = v_t - S_{t-1}^T k_t   (rule "hebb": v_t)
@@ -32,9 +32,9 @@ from lamina.nn import initialization as beginning
 from lamina.nn.attention import Attention
 from lamina.nn.config import LaminaConfig
 from lamina.nn.context import BlockContext
-from lamina.nn.context_resonance import ContextGate, wide
-from lamina.nn.fast_weights import RULES, Rule, fast_weight_chunks
 from lamina.nn.linear_recurrence import CHUNK
+from lamina.nn.plasticity.context_resonance import ContextGate, wide
+from lamina.nn.plasticity.fast_weights import RULES, Rule, fast_weight_chunks
 from lamina.nn.short_convolution import ShortConvolution
 
 Gate = Literal["resonance", "token", "none"]
@@ -51,7 +51,8 @@ class SynapticResonance(nn.Module):
     "token" (the trace stands still) and "none" (r = 1). ``fade``: share of the past that a resonant write erases at
     first, learned from there; 0: none ever. ``taps`` of the convolution before everything; 0 for none. ``window``:
     tokens of the attention beside it; ``None``: no attention. ``scale``: the learned factor on the branch at first, 1
-    from scratch, 0 beside the attention of a model that was trained without the branch (``lamina.nn.retrofit``).
+    from scratch, 0 beside the attention of a model that was trained without the branch
+    (``lamina.nn.plasticity.retrofit``).
 
     Raises ``InvalidInput`` for settings that are none of these.
     """

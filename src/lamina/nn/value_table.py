@@ -26,7 +26,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import initialization
 
-from lamina.errors import InvalidInput, StoreUnavailable
+from lamina.cube.payload import Fingerprint, TensorPayload
+from lamina.errors import CorruptCube, InvalidInput, StoreUnavailable
 
 _DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 _WARM, _FLOOR = 50, 0.1  # of the training loop's usual schedule
@@ -153,6 +154,25 @@ class ValueTable(nn.Module):
         for name, tensor in mapped.items():
             setattr(self, name, nn.Parameter(tensor, requires_grad=getattr(self, name).requires_grad))
         self.path = os.fspath(path)
+
+    def to_payload(self, fingerprint: Fingerprint) -> TensorPayload:
+        """Its rows for a parameter cube: copies. ``fingerprint`` of the model whose queries read it."""
+        return TensorPayload.from_torch({name: each.detach() for name, each in self.named_parameters()}, fingerprint)
+
+    @torch.no_grad()
+    def load_payload(self, payload: TensorPayload, fingerprint: Fingerprint) -> None:
+        """Hold the rows that were put away, in memory or in the file it is.
+
+        Raises ``FingerprintMismatch`` for another model's, ``CorruptCube`` for tensors of other names and shapes; then
+        it holds what it held."""
+        payload.fingerprint.check(fingerprint)
+        found = {name: view.torch() for name, view in payload.tensors.items()}
+        own = dict(self.named_parameters())
+        shapes = [{name: tuple(each.shape) for name, each in tensors.items()} for tensors in (found, own)]
+        if shapes[0] != shapes[1]:
+            raise CorruptCube(f"the cube holds {shapes[0]}, and this table has {shapes[1]}")
+        for name, each in own.items():
+            each.copy_(found[name])
 
     def flush(self) -> None:
         """Force what was written into rows to the disk; nothing to do in memory."""

@@ -20,8 +20,8 @@ from lamina.errors import InvalidInput
 from lamina.nn.config import LaminaConfig
 from lamina.nn.decoder import LaminaForCausalLM
 from lamina.nn.mixed_memories import MoM
+from lamina.nn.routing.upcycling import upcycle
 from lamina.nn.tasks import MQAR, whole
-from lamina.nn.upcycling import upcycle
 from lamina.train.loop import parameter_groups, train, warmup_cosine
 from lamina.train.on_task import evaluate
 

@@ -19,7 +19,7 @@ from lamina.bench.systems import mom as card
 from lamina.nn import costs
 from lamina.nn.context import DecodingCache
 from lamina.nn.decoder import LaminaForCausalLM
-from lamina.nn.routed_segments import Segments, remember
+from lamina.nn.routing.routed_segments import Segments, remember
 
 MEMORIES, VALUES = 4, 32
 PAIRS = (8, 16, 32, 64)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lamina.errors import InvalidInput
 from lamina.nn.context import BlockContext
-from lamina.nn.innovation_store import NOWHERE, taken
+from lamina.nn.eidetic.innovation_store import NOWHERE, taken
 
 
 @dataclass(frozen=True, slots=True, eq=False)

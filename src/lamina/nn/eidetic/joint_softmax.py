@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lamina.nn.attention import rotate
-from lamina.nn.place_grid import PlaceGrid
+from lamina.nn.eidetic.place_grid import PlaceGrid
 
 
 class Source(NamedTuple):
