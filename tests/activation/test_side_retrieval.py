@@ -18,6 +18,8 @@ from transformers import (
     LlamaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    SmolLM3Config,
+    SmolLM3ForCausalLM,
 )
 
 from lamina.activation.retrieval_memory import frozen
@@ -367,6 +369,9 @@ def test_backbones_that_are_built_otherwise_are_refused() -> None:
     granite = GraniteForCausalLM(GraniteConfig(**sizes, vocab_size=9, logits_scaling=8.0, initializer_range=1.0))
     with pytest.raises(InvalidInput, match="scales or caps"):
         LongMem(granite, **SIZES)
+    unturned = SmolLM3Config(**sizes, vocab_size=9, num_key_value_heads=2, no_rope_layers=[1, 0], pad_token_id=0)
+    with pytest.raises(InvalidInput, match="know no positions"):
+        LongMem(SmolLM3ForCausalLM(unturned), **SIZES)
     with pytest.raises(InvalidInput, match="side_layers=None"):
         LongMem(llama(layers=3), **SIZES)
 

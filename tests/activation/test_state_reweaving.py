@@ -363,6 +363,16 @@ def test_losses_are_what_they_are_called() -> None:
     assert rare_tokens(torch.tensor([50, 5, 30, 15, 0])).tolist() == [False, True, False, True, True]
 
 
+def test_a_call_that_would_read_all_again_is_refused_and_a_loss_without_gradient_is_told() -> None:
+    model, reweaver, ids = sliding(), taught(), tokens(1, 6)
+    with torch.no_grad(), reweave(model, reweaver, reweaver.empty(1)) as session:
+        model(ids, use_cache=False)
+        assert float(session.auxiliary()) == 0.0  # nothing was made with a gradient
+        with pytest.raises(InvalidInput, match="use_cache=False"):
+            model(ids, use_cache=False)
+        assert session.state.seen == 6
+
+
 def test_fit_teaches_the_reweaver_and_not_the_model() -> None:
     model, reweaver = (
         sliding(),

@@ -18,6 +18,7 @@ from lamina.bench.experiments.recall.planted_bindings import (
 )
 from lamina.bench.experiments.recall.reweaving_arms import (
     LENGTH,
+    NARROW,
     SINKS,
     WINDOW,
     Arm,
@@ -154,7 +155,7 @@ def test_teaching_an_arm_leaves_the_others_and_their_start_alone() -> None:
         assert arm.model.config.sliding_window == WINDOW
     assert all(torch.equal(tensor, before[name]) for name, tensor in base.state_dict().items())
     lengths = [given.ids.shape[1] for given in lessons(0, course)]
-    assert lengths == [3 * 5 + 48, 96, LENGTH]
+    assert lengths == [3 * 5 + NARROW + 1, 96, LENGTH]
 
 
 def test_wrong_scale_is_refused() -> None:

@@ -69,6 +69,12 @@ class XKV:
 
     def __post_init__(self) -> None:
         given = (self.rank_k, self.rank_v)
+        for name in ("rank_k", "rank_v", "tail", "sinks", "select", "rebuilt", "group"):
+            value = getattr(self, name)
+            if value not in (None, "auto") and (isinstance(value, bool) or not isinstance(value, int)):
+                raise InvalidInput(f"{name}={value!r}: give a whole number")
+        if self.ratio is not None and (isinstance(self.ratio, bool) or not isinstance(self.ratio, int | float)):
+            raise InvalidInput(f"ratio={self.ratio!r}: give a number")
         if (self.ratio is None) == (given == (None, None)) or (None in given and given != (None, None)):
             raise InvalidInput(f"ratio={self.ratio!r}, rank_k={self.rank_k!r}, rank_v={self.rank_v!r}: "
                                "give a ratio, or both ranks")  # fmt: skip

@@ -111,7 +111,14 @@ class Reweaving:
     def auxiliary(self, *, reconstruction: float = 0.1, gate: float = 0.01) -> Tensor:
         """Of all calls made with gradient, weighted: how far decoded codes are from the states of the inject layers
         (mean square), and how much was read rather than nothing."""
-        return reconstruction * torch.stack(self.reconstruction).mean() + gate * torch.stack(self.use).mean()
+        losses = ((reconstruction, self.reconstruction), (gate, self.use))
+        return torch.stack(
+            [weight * torch.stack(found).mean() for weight, found in losses if found] or [_nothing()]
+        ).sum()
+
+
+def _nothing() -> Tensor:
+    return torch.zeros(())
 
 
 def _begin(session: Reweaving, _model: Any, given: tuple[Any, ...], options: dict[str, Any]) -> Any:
@@ -210,6 +217,8 @@ def _checked(reweaver: MemoryReweaver, state: LatentState, ids: Tensor | None, o
             f"input_ids of {ids.shape[1]} tokens: one call reads 1 to window={reweaver.window}; use read(), or "
             f"generate(prefill_chunk_size={reweaver.window})"
         )
+    if state.seen and options.get("use_cache") is False:
+        raise InvalidInput("use_cache=False: would read what was read again, and the state cannot; leave it out")
     mask = options.get("attention_mask")
     if mask is not None and (mask.dim() != 2 or not bool(mask.all())):
         raise InvalidInput("attention_mask hides tokens: rows of a batch must be equally long, without padding")

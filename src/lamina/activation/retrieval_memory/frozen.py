@@ -57,6 +57,8 @@ def check(model: PreTrainedModel) -> None:
             raise InvalidInput(f"backbone={name}: layer {number} is not built as Llama's (attention of {parts})")
     if getattr(model.config, "sliding_window", None) is not None and getattr(model.config, "use_sliding_window", True):
         raise InvalidInput(f"backbone={name}: has sliding windows; a segment must be seen as a whole")
+    if not all(getattr(layer.self_attn, "use_rope", True) for layer in layers):
+        raise InvalidInput(f"backbone={name}: some of its layers know no positions; give one that turns all keys")
     width = Rotary.of(model).width
     if any(layer.self_attn.head_dim != width for layer in layers):
         raise InvalidInput(f"backbone={name}: turns {width} channels of each head; a head must be turned as a whole")
